@@ -1,0 +1,43 @@
+"""One shared cross-encoder as the second stage of LangChain and LlamaIndex retrieval.
+
+Importing this package imports neither torch nor a framework: the scorer is loaded on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rerank_plugins.cards import DEFAULT_MODEL, EMBEDDED_MODEL
+from rerank_plugins.errors import RerankError
+from rerank_plugins.ranking import Ranked, Scorer, arank, interpolate, rank
+from rerank_plugins.registry import shared_scorer
+
+if TYPE_CHECKING:
+    from rerank_plugins.cross_encoder import CrossEncoderScorer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "EMBEDDED_MODEL",
+    "CrossEncoderScorer",
+    "Ranked",
+    "RerankError",
+    "Scorer",
+    "arank",
+    "interpolate",
+    "rank",
+    "shared_scorer",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "CrossEncoderScorer":
+        from rerank_plugins.cross_encoder import CrossEncoderScorer
+
+        return CrossEncoderScorer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,159 @@
+"""BERT-shaped cross-encoders (BERT, TinyBERT, MiniLM, ELECTRA, DistilBERT): weights and shape.
+
+The forward passes live beside this: `cpu.py` for the CPU, `cuda.py` for CUDA. Every one takes a
+`PackedPairs` and returns float32 logits (n_pairs, n_labels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rerank_plugins.cross_encoder.batches import PackedPairs
+
+ActivationName = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
+
+ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda hidden: F.gelu(hidden, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """``x @ weight.T + bias``: weight (out, in), bias (out,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerNorm:
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return F.layer_norm(hidden, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One encoder layer, post-norm as in BERT."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    attention_output: Linear
+    attention_norm: LayerNorm
+    feed_forward: Linear
+    feed_forward_output: Linear
+    feed_forward_norm: LayerNorm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """Token (vocabulary, e), position (max_positions, e), type (n_types, e) or None for DistilBERT.
+
+    ``projection`` (ELECTRA with e != hidden) comes after the norm.
+    """
+
+    token: Tensor
+    position: Tensor
+    type: Tensor | None
+    norm: LayerNorm
+    projection: Linear | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """From the last hidden state of ``[CLS]`` (n_pairs, hidden) to logits (n_pairs, n_labels).
+
+    BERT: ``dense`` is the pooler, tanh. ELECTRA: dense, gelu. DistilBERT: dense, relu. A
+    checkpoint without a hidden head layer (BERT_Cat) has ``dense`` None.
+    """
+
+    dense: Linear | None
+    activation: ActivationName
+    classifier: Linear
+
+    def __call__(self, cls: Tensor) -> Tensor:
+        if self.dense is not None:
+            cls = ACTIVATIONS[self.activation](self.dense(cls))
+        return self.classifier(cls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BertWeights:
+    """A whole model as plain tensors, on one device and in one dtype."""
+
+    embeddings: Embeddings
+    layers: tuple[Layer, ...]
+    head: Head
+    n_heads: int
+    activation: ActivationName
+
+    @property
+    def hidden_size(self) -> int:
+        return self.layers[0].query.weight.shape[0]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> BertWeights:
+        """Return a copy whose tensors are on ``device`` in ``dtype``."""
+        return _converted(self, device, dtype)  # type: ignore[no-any-return]
+
+
+def _converted(value: object, device: torch.device, dtype: torch.dtype) -> object:
+    if isinstance(value, Tensor):
+        return value.to(device=device, dtype=dtype).contiguous()
+    if isinstance(value, tuple):
+        return tuple(_converted(item, device, dtype) for item in value)
+    if isinstance(value, (BertWeights, Embeddings, Layer, Linear, LayerNorm, Head)):
+        changes = {
+            field.name: _converted(getattr(value, field.name), device, dtype)
+            for field in fields(value)
+        }
+        return replace(value, **changes)
+    return value
+
+
+def reference_logits(weights: BertWeights, pairs: PackedPairs) -> Tensor:
+    """Return logits (n_pairs, n_labels), one pair at a time, with nothing optimized.
+
+    The plain arithmetic of the architecture: what every optimized forward pass is tested against.
+    """
+    rows, start = [], 0
+    for length in pairs.lengths.tolist():
+        piece = slice(start, start + length)
+        start += length
+        ids = torch.from_numpy(pairs.ids[piece]).long()
+        types = torch.from_numpy(pairs.type_ids[piece]).long()
+        embeddings = weights.embeddings
+        hidden = embeddings.token[ids] + embeddings.position[:length]
+        if embeddings.type is not None:
+            hidden = hidden + embeddings.type[types]
+        hidden = embeddings.norm(hidden)
+        if embeddings.projection is not None:
+            hidden = embeddings.projection(hidden)
+        for layer in weights.layers:
+            heads = [
+                part(hidden).view(length, weights.n_heads, -1).transpose(0, 1)
+                for part in (layer.query, layer.key, layer.value)
+            ]
+            mixed = F.scaled_dot_product_attention(*heads).transpose(0, 1).reshape(length, -1)
+            hidden = layer.attention_norm(hidden + layer.attention_output(mixed))
+            inner = ACTIVATIONS[weights.activation](layer.feed_forward(hidden))
+            hidden = layer.feed_forward_norm(hidden + layer.feed_forward_output(inner))
+        rows.append(weights.head(hidden[:1]))
+    n_labels = weights.head.classifier.weight.shape[0]
+    return torch.cat(rows).float() if rows else torch.empty(0, n_labels)

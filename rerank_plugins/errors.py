@@ -1,0 +1,112 @@
+"""Every error this package raises on its own account.
+
+::
+
+    RerankError
+    ├── InvalidArgumentError      a caller's mistake; also a ValueError
+    │   └── InvalidTypeError      ... of the wrong type; also a TypeError
+    ├── DataFormatError           a malformed file, with its path and line; also a ValueError
+    ├── MissingExtraError         an optional dependency is not installed; also an ImportError
+    ├── ModelLoadError            the model cannot be had, or cannot be read
+    │   └── UnsupportedModelError it was read, and is not a cross-encoder that can be scored
+    ├── DeviceError               the device does not exist here; also a ValueError
+    ├── ScoringError              a scorer answered with something that is not a ranking's worth of scores
+    │   └── NonFiniteScoreError   NaN or infinity, with the passage; also a ValueError
+    ├── OutOfMemoryError          one single pair does not fit the device; also a MemoryError
+    ├── OverloadedError           the queue is full
+    ├── DeadlineExceededError     the call's own time limit passed; also a TimeoutError
+    └── ScorerClosedError         the scorer was closed; also a RuntimeError
+
+A message names the value, what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+__all__ = [
+    "DataFormatError",
+    "DeadlineExceededError",
+    "DeviceError",
+    "InvalidArgumentError",
+    "InvalidTypeError",
+    "MissingExtraError",
+    "ModelLoadError",
+    "NonFiniteScoreError",
+    "OutOfMemoryError",
+    "OverloadedError",
+    "RerankError",
+    "ScorerClosedError",
+    "ScoringError",
+    "UnsupportedModelError",
+    "require_extra",
+]
+
+
+class RerankError(Exception):
+    """The root of all errors that this package raises itself."""
+
+
+class InvalidArgumentError(RerankError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class InvalidTypeError(InvalidArgumentError, TypeError):
+    """An argument has a type that cannot be used."""
+
+
+class DataFormatError(RerankError, ValueError):
+    """A file holds something that its format does not allow."""
+
+
+class MissingExtraError(RerankError, ImportError):
+    """An optional dependency is not installed; the message holds the ``pip install`` line."""
+
+
+class ModelLoadError(RerankError):
+    """The model cannot be had or cannot be read."""
+
+
+class UnsupportedModelError(ModelLoadError):
+    """The checkpoint was read, but nothing here can score with it."""
+
+
+class DeviceError(RerankError, ValueError):
+    """The device is unknown or is not on this machine."""
+
+
+class ScoringError(RerankError):
+    """A scorer's answer does not fit its request."""
+
+
+class NonFiniteScoreError(ScoringError, ValueError):
+    """A score is NaN or infinite."""
+
+
+class OutOfMemoryError(RerankError, MemoryError):
+    """A single pair does not fit into the memory of the device."""
+
+
+class OverloadedError(RerankError):
+    """The queue holds as many pairs as it may."""
+
+
+class DeadlineExceededError(RerankError, TimeoutError):
+    """The scores were not ready within the call's own time limit."""
+
+
+class ScorerClosedError(RerankError, RuntimeError):
+    """The scorer was closed, before or during the call."""
+
+
+def require_extra(*modules: str, extra: str, purpose: str) -> None:
+    """Raise `MissingExtraError` with the exact install line when one of ``modules`` is missing.
+
+    >>> require_extra("json", extra="langchain", purpose="the LangChain adapter")
+    """
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(
+            f"{purpose} needs {', '.join(missing)}, not installed here: "
+            f"pip install 'rerank_plugins[{extra}]'"
+        )
