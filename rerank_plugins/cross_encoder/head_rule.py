@@ -1,0 +1,84 @@
+"""From logits to scores: how many labels, which activation, which unit. Decided once per model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from rerank_plugins.errors import UnsupportedModelError
+from rerank_plugins.ranking import ScoreUnit
+
+Activation = Literal["identity", "sigmoid", "softmax"]
+FloatArray = npt.NDArray[np.float64]
+
+# A config names its activation as a dotted class name. It is data: mapped here, never imported.
+_ACTIVATIONS: dict[str, Activation] = {
+    f"{module}.{name}": activation
+    for name, activation in (("Identity", "identity"), ("Sigmoid", "sigmoid"), ("Softmax", "softmax"))
+    for module in ("torch.nn", "torch.nn.modules.activation", "torch.nn.modules.linear")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRule:
+    """How a model's logits become scores.
+
+    One label: the logit itself, or its sigmoid. Two labels, relevant = index 1: the log-odds
+    ``logit[1] - logit[0]``, or their sigmoid, which is the softmax over the two.
+    """
+
+    n_labels: int
+    activation: Activation
+
+    def __post_init__(self) -> None:
+        if self.n_labels not in (1, 2):
+            raise UnsupportedModelError(
+                f"the model has {self.n_labels} labels; a cross-encoder for ranking has 1, or 2 "
+                "of which index 1 is 'relevant'. Use a reranking checkpoint"
+            )
+        if self.n_labels == 1 and self.activation == "softmax":
+            raise UnsupportedModelError(
+                "the config names Softmax for a single label, which is 1.0 for every passage; "
+                "set sentence_transformers.activation_fn in config.json to "
+                "'torch.nn.modules.linear.Identity' or 'torch.nn.modules.activation.Sigmoid'"
+            )
+
+    @property
+    def unit(self) -> ScoreUnit:
+        return "logit" if self.activation == "identity" else "probability"
+
+    def decision(self, logits: npt.NDArray[np.float32]) -> FloatArray:
+        """Return one number a row (n_rows,), higher is more relevant, from (n_rows, n_labels)."""
+        wide = logits.astype(np.float64)
+        return wide[:, 0] if self.n_labels == 1 else wide[:, 1] - wide[:, 0]
+
+    def scores(self, decision: FloatArray) -> FloatArray:
+        """Apply the activation, in float64 so that large logits do not tie at 1.0 too early."""
+        if self.activation == "identity":
+            return decision
+        # Each side only sees the exponent that cannot overflow.
+        small = np.exp(-np.abs(decision))
+        return np.where(decision >= 0, 1.0, small) / (1.0 + small)
+
+
+def head_rule(n_labels: int, config: Mapping[str, Any]) -> HeadRule:
+    """Return the rule that ``config`` declares, as sentence-transformers reads it.
+
+    With no activation named, one label takes the sigmoid (sentence-transformers' default) and two
+    labels give log-odds.
+    """
+    name = (config.get("sentence_transformers") or {}).get("activation_fn")
+    name = name or config.get("sbert_ce_default_activation_function")
+    if name is None:
+        return HeadRule(n_labels, "sigmoid" if n_labels == 1 else "identity")
+    if name not in _ACTIVATIONS:
+        raise UnsupportedModelError(
+            f"the config names the activation {name!r}, which is not one of "
+            f"{', '.join(sorted({key.rsplit('.', 1)[1] for key in _ACTIVATIONS}))}. It is never "
+            "imported; change sentence_transformers.activation_fn in the model's config.json"
+        )
+    return HeadRule(n_labels, _ACTIVATIONS[name])

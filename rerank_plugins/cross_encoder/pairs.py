@@ -1,0 +1,209 @@
+"""Query ids and passage ids in, whole pairs out: special tokens, truncation, windows, packing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
+from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from rerank_plugins.cross_encoder.tokens import TextEncoder
+
+# Neighbouring windows of a long passage share this part of their tokens, so that a sentence cut
+# by the end of one stands whole in the next.
+WINDOW_OVERLAP = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class PairTemplate:
+    """Where a tokenizer puts special tokens around a pair: ``prefix query middle passage suffix``.
+
+    BERT: ``[CLS] query [SEP] passage [SEP]``, type 0 up to the first ``[SEP]``, then 1.
+    """
+
+    prefix: IntArray
+    middle: IntArray
+    suffix: IntArray
+    query_type: int
+    passage_type: int
+
+    @property
+    def n_special(self) -> int:
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
+        """Read the template off one encoded pair."""
+        encoding = tokenizer("a", "b", return_token_type_ids=True)
+        ids = np.asarray(encoding["input_ids"], np.int32)
+        types = encoding.get("token_type_ids") or [0] * len(ids)
+        owners = encoding.sequence_ids(0)
+        query = [index for index, owner in enumerate(owners) if owner == 0]
+        passage = [index for index, owner in enumerate(owners) if owner == 1]
+        if not query or not passage or query[-1] > passage[0]:
+            raise UnsupportedModelError(
+                f"{type(tokenizer).__name__} does not put the query before the passage; "
+                "score this model with sentence-transformers"
+            )
+        tail = passage[0]
+        if len(set(types[:tail])) > 1 or len(set(types[tail:])) > 1:
+            raise UnsupportedModelError(
+                f"{type(tokenizer).__name__} gives token types {types} to a pair, where one type "
+                "up to the passage and one from there on was expected; "
+                "score this model with sentence-transformers"
+            )
+        return cls(
+            prefix=ids[: query[0]],
+            middle=ids[query[-1] + 1 : tail],
+            suffix=ids[passage[-1] + 1 :],
+            query_type=types[0],
+            passage_type=types[tail],
+        )
+
+
+@dataclass(slots=True)
+class Rows:
+    """What the model will read for some pairs: one row a pair, or one a window of it.
+
+    ``heads[i]`` is everything before the passage's own tokens, ``tails[i]`` those tokens,
+    ``lengths[i]`` the length with all special tokens, ``pair_index[i]`` the pair it belongs to,
+    ``starts[i]`` the offset of its first passage token. ``truncated`` is one flag a pair.
+    """
+
+    heads: list[IntArray]
+    tails: list[IntArray]
+    lengths: npt.NDArray[np.int64]
+    pair_index: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    truncated: npt.NDArray[np.bool_]
+
+
+def longest_first(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
+    """Return how many tokens of each are kept in ``room``, as transformers' ``longest_first`` does.
+
+    The longer text gives way first, so a passage never costs a query of up to half the room a
+    token; where both are longer than half, they share it.
+
+    >>> longest_first(8, 600, 509), longest_first(400, 600, 509)
+    ((8, 501), (254, 255))
+    """
+    if n_query + n_passage <= room:
+        return n_query, n_passage
+    shorter = min(n_query, n_passage)
+    if 2 * shorter <= room:
+        longer = room - shorter
+    else:
+        shorter = room // 2
+        longer = room - shorter
+    return (longer, shorter) if n_query > n_passage else (shorter, longer)
+
+
+class PairEncoder:
+    """Turns texts into `Rows` and rows into `PackedPairs`."""
+
+    def __init__(self, texts: TextEncoder, template: PairTemplate) -> None:
+        self._texts = texts
+        self._template = template
+
+    def check_max_length(self, max_length: int) -> None:
+        """Raise `InvalidArgumentError` unless a query token and a passage token would fit."""
+        needed = self._template.n_special + 2
+        if max_length < needed:
+            raise InvalidArgumentError(
+                f"max_length must be at least {needed} tokens ({self._template.n_special} special "
+                f"ones, one of the query, one of the passage), got {max_length}"
+            )
+
+    def rows(
+        self, queries: Sequence[str], passages: Sequence[str], *, max_length: int, windows: bool
+    ) -> Rows:
+        """Return the rows of ``zip(queries, passages)``, none longer than ``max_length`` tokens."""
+        room = max_length - self._template.n_special
+        distinct = list(dict.fromkeys(queries))
+        query_ids = dict(zip(distinct, self._texts.encode(distinct), strict=True))
+        longest_query = max((len(ids) for ids in query_ids.values()), default=0)
+        # A token beyond this cannot change what is kept, only say that something was cut.
+        limit = None if windows else max(room, longest_query) + 1
+        passage_ids = self._texts.encode(passages, limit)
+        n_query = np.fromiter((len(query_ids[query]) for query in queries), np.int64, len(queries))
+        n_passage = np.fromiter(map(len, passage_ids), np.int64, len(passage_ids))
+        truncated = n_query + n_passage > room
+        full_heads = {query: self._head(ids) for query, ids in query_ids.items()}
+        rows = Rows(
+            heads=[full_heads[query] for query in queries],
+            tails=passage_ids,
+            lengths=n_query + n_passage + self._template.n_special,
+            pair_index=np.arange(len(passage_ids)),
+            starts=np.zeros(len(passage_ids), np.int64),
+            truncated=truncated,
+        )
+        if not truncated.any():
+            return rows
+        cut = self._windowed if windows else self._truncated
+        return cut(rows, [query_ids[query] for query in queries], room)
+
+    def pack(self, rows: Rows, order: Sequence[int]) -> PackedPairs:
+        """Return the rows at ``order`` end to end."""
+        suffix = self._template.suffix
+        parts: list[IntArray] = []
+        for index in order:
+            parts += (rows.heads[index], rows.tails[index], suffix)
+        counts = np.empty(2 * len(order), np.int64)
+        counts[0::2] = [len(rows.heads[index]) for index in order]
+        lengths = rows.lengths[np.asarray(order, np.int64)]
+        counts[1::2] = lengths - counts[0::2]
+        types = np.array([self._template.query_type, self._template.passage_type], np.int32)
+        return PackedPairs(
+            ids=np.concatenate(parts) if parts else np.empty(0, np.int32),
+            type_ids=np.repeat(np.tile(types, len(order)), counts),
+            lengths=lengths.astype(np.int32),
+        )
+
+    def _head(self, query_ids: IntArray) -> IntArray:
+        return np.concatenate((self._template.prefix, query_ids, self._template.middle))
+
+    def _truncated(self, rows: Rows, query_ids: list[IntArray], room: int) -> Rows:
+        for index in np.flatnonzero(rows.truncated).tolist():
+            query, passage = query_ids[index], rows.tails[index]
+            kept_query, kept_passage = longest_first(len(query), len(passage), room)
+            if kept_query < len(query):
+                rows.heads[index] = self._head(query[:kept_query])
+            rows.tails[index] = passage[:kept_passage]
+            rows.lengths[index] = kept_query + kept_passage + self._template.n_special
+        return rows
+
+    def _windowed(self, rows: Rows, query_ids: list[IntArray], room: int) -> Rows:
+        heads: list[IntArray] = []
+        tails: list[IntArray] = []
+        owners: list[int] = []
+        starts: list[int] = []
+        for index, (query, passage) in enumerate(zip(query_ids, rows.tails, strict=True)):
+            # A short passage leaves the query more than half; a long one is what windows are for.
+            kept_query = min(len(query), max(room // 2, room - len(passage)))
+            cut_query = kept_query < len(query)
+            head = self._head(query[:kept_query]) if cut_query else rows.heads[index]
+            width = max(1, min(len(passage), room - kept_query))
+            # Only a query that had to be cut counts as truncated: the windows cover the passage.
+            rows.truncated[index] = cut_query
+            stride = max(1, width - int(width * WINDOW_OVERLAP))
+            last = max(0, len(passage) - width)
+            for start in [*range(0, last, stride), last]:
+                heads.append(head)
+                tails.append(passage[start : start + width])
+                owners.append(index)
+                starts.append(start)
+        lengths = [
+            len(head) + len(tail) + len(self._template.suffix)
+            for head, tail in zip(heads, tails, strict=True)
+        ]
+        return Rows(
+            heads, tails, np.array(lengths), np.array(owners), np.array(starts), rows.truncated
+        )
