@@ -1,0 +1,178 @@
+"""What both framework adapters decide alike: the cuts, the marks and the failure policy.
+
+An adapter turns a framework's objects into passages, and rows back into objects; what lies
+between is here, once. Only the adapters import this module (see `rerank_plugins.settings`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar, cast
+
+from pydantic import Field, field_validator
+
+from rerank_plugins.errors import InvalidArgumentError, MissingExtraError, ScoringError
+from rerank_plugins.ranking import Ranked, Scorer, arank, check_top_n, rank
+from rerank_plugins.settings import ScorerSettings
+
+RERANK_ERROR = "rerank_error"
+RETRIEVAL_SCORE = "retrieval_score"
+TRUNCATED = "truncated"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One candidate that is kept: its place among the candidates, its score, its metadata marks.
+
+    ``score`` is None where nothing was scored (the first-stage order after a failure).
+    """
+
+    index: int
+    score: float | None
+    marks: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The rows to return, best first, and the error that ``on_error="first_stage"`` forgave."""
+
+    rows: list[Row] = field(default_factory=list)
+    error: Exception | None = None
+
+
+class RerankSettings(ScorerSettings):
+    """What is kept of a ranking, and what happens when there is none."""
+
+    top_n: int | None = None
+    score_threshold: float | None = Field(default=None, strict=True, allow_inf_nan=False)
+    on_error: Literal["raise", "first_stage"] = "raise"
+    keep_retrieval_score: bool = False
+    first_stage_weight: float | None = Field(default=None, strict=True, allow_inf_nan=False)
+    mark_truncated: bool = False
+
+    # How to name the candidates in messages, and where their first-stage scores are.
+    candidates_name: ClassVar[str] = "candidates"
+    retrieval_score_hint: ClassVar[str] = ""
+
+    @field_validator("top_n", mode="before")
+    @classmethod
+    def _check_top_n(cls, value: object) -> object:
+        check_top_n(value)
+        return value
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        if self.mark_truncated and self.scorer is not None:
+            _marker(self.scorer)
+
+    def _reranked(
+        self, query: str, passages: Sequence[str], retrieval_scores: Sequence[float | None]
+    ) -> Outcome:
+        cuts = self._cuts(retrieval_scores)
+        if not passages:
+            return Outcome()  # without loading a model
+        try:
+            scorer = self._scorer_at_hand() or self._load()
+            truncated = _marker(scorer) if self.mark_truncated else None
+            ranking = rank(scorer, query, passages, **cuts)
+            kept = [passages[row.index] for row in ranking]
+            flags = truncated(query, kept) if truncated and kept else None
+            return self._outcome(ranking, retrieval_scores, flags)
+        except Exception as error:
+            return self._first_stage(error, retrieval_scores)
+
+    async def _areranked(
+        self, query: str, passages: Sequence[str], retrieval_scores: Sequence[float | None]
+    ) -> Outcome:
+        cuts = self._cuts(retrieval_scores)
+        if not passages:
+            return Outcome()
+        try:
+            # Loading takes seconds, and finding truncated passages reads whole texts: both would
+            # hold up the event loop.
+            scorer = self._scorer_at_hand()
+            if scorer is None:
+                scorer = await in_own_thread(self._load)
+            truncated = _marker(scorer) if self.mark_truncated else None
+            ranking = await arank(scorer, query, passages, **cuts)
+            kept = [passages[row.index] for row in ranking]
+            flags = (
+                await in_own_thread(lambda: truncated(query, kept)) if truncated and kept else None
+            )
+            return self._outcome(ranking, retrieval_scores, flags)
+        except Exception as error:
+            return self._first_stage(error, retrieval_scores)
+
+    def _cuts(self, retrieval_scores: Sequence[float | None]) -> dict[str, Any]:
+        """Return the keyword arguments of `rank`."""
+        cuts: dict[str, Any] = {"top_n": self.top_n, "threshold": self.score_threshold}
+        if self.first_stage_weight is not None:
+            if None in retrieval_scores:
+                raise InvalidArgumentError(
+                    f"{self.candidates_name}[{retrieval_scores.index(None)}] has no first-stage "
+                    f"score, which first_stage_weight={self.first_stage_weight} needs; "
+                    f"{self.retrieval_score_hint}"
+                )
+            cuts["first_stage_scores"] = retrieval_scores
+            cuts["first_stage_weight"] = self.first_stage_weight
+        return cuts
+
+    def _outcome(
+        self,
+        ranking: Sequence[Ranked],
+        retrieval_scores: Sequence[float | None],
+        truncated: Sequence[bool] | None,
+    ) -> Outcome:
+        if truncated is not None and len(truncated) != len(ranking):
+            raise ScoringError(
+                f"the scorer's truncated() returned {len(truncated)} flags for {len(ranking)} "
+                "passages; it must return one for each, in order"
+            )
+        rows = []
+        for place, row in enumerate(ranking):
+            marks = self._kept_score(retrieval_scores[row.index])
+            if truncated is not None:
+                marks[TRUNCATED] = bool(truncated[place])
+            rows.append(Row(row.index, row.score, marks))
+        return Outcome(rows)
+
+    def _first_stage(self, error: Exception, retrieval_scores: Sequence[float | None]) -> Outcome:
+        """Return the first-stage order if ``error`` may be forgiven, else raise it."""
+        # A wrong argument or a missing package fails on every call: it is not an outage.
+        fault = isinstance(error, (InvalidArgumentError, MissingExtraError))
+        if self.on_error == "raise" or fault:
+            raise error
+        marks = {RERANK_ERROR: f"{type(error).__name__}: {error}"}
+        kept = retrieval_scores[: self.top_n]
+        rows = [Row(i, None, self._kept_score(score) | marks) for i, score in enumerate(kept)]
+        return Outcome(rows, error)
+
+    def _kept_score(self, retrieval_score: float | None) -> dict[str, Any]:
+        wanted = self.keep_retrieval_score and retrieval_score is not None
+        return {RETRIEVAL_SCORE: retrieval_score} if wanted else {}
+
+
+async def in_own_thread(function: Callable[[], _T]) -> _T:
+    """Await ``function`` in a thread of its own: the loop's pool may be full of our callers."""
+    executor = ThreadPoolExecutor(1, thread_name_prefix="rerank_plugins")
+    try:
+        run = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(executor, run, function)
+    finally:
+        executor.shutdown(wait=False)
+
+
+def _marker(scorer: Scorer) -> Callable[[str, Sequence[str]], Sequence[bool]]:
+    truncated = getattr(scorer, "truncated", None)
+    if not callable(truncated):
+        raise InvalidArgumentError(
+            f"mark_truncated=True needs a scorer with truncated(query, passages), which "
+            f"{type(scorer).__name__} has not; leave mark_truncated out, or add the method"
+        )
+    return cast("Callable[[str, Sequence[str]], Sequence[bool]]", truncated)

@@ -1,0 +1,250 @@
+"""The shared cross-encoder as LangChain's document compressor, retriever and cross-encoder.
+
+>>> from langchain_core.documents import Document
+>>> class Words:  # any object with these members is a scorer; without scorer=, the shared model is
+...     model, score_unit = "shared words", "logit"
+...     def score(self, query, passages):
+...         return [float(len({*query.split()} & {*passage.split()})) for passage in passages]
+...     async def ascore(self, query, passages):
+...         return self.score(query, passages)
+>>> documents = [Document("a cat sleeps"), Document("how do planes fly", id="2")]
+>>> rerank = CrossEncoderRerank(scorer=Words(), top_n=1)
+>>> rerank.compress_documents(documents, "how do birds fly")
+[Document(id='2', metadata={'relevance_score': 3.0}, page_content='how do planes fly')]
+
+In a chain, `CrossEncoderRerank.over` puts it behind a retriever:
+
+>>> from langchain_core.runnables import RunnableLambda
+>>> retriever = RunnableLambda(lambda query: documents)
+>>> chain = rerank.over(retriever) | (lambda found: found[0].page_content)
+>>> chain.invoke("how do birds fly")
+'how do planes fly'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, ClassVar
+
+from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, require_extra
+
+require_extra("langchain_core", extra="langchain", purpose="the LangChain adapter")
+
+from langchain_core.callbacks import (  # noqa: E402
+    AsyncCallbackManager,
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManager,
+    CallbackManagerForRetrieverRun,
+    Callbacks,
+)
+from langchain_core.documents import BaseDocumentCompressor, Document  # noqa: E402
+from langchain_core.retrievers import BaseRetriever, RetrieverLike  # noqa: E402
+from langchain_core.runnables import (  # noqa: E402
+    Runnable,
+    RunnableConfig,
+    RunnableLambda,
+    ensure_config,
+)
+
+from rerank_plugins.adapter import RERANK_ERROR, Outcome, RerankSettings  # noqa: E402
+from rerank_plugins.langchain_cross_encoder import (  # noqa: E402
+    SharedCrossEncoder,
+    without_cross_encoder,
+)
+from rerank_plugins.ranking import check_query  # noqa: E402
+
+__all__ = ["CrossEncoderRerank", "RerankRetriever", "SharedCrossEncoder"]
+
+RELEVANCE_SCORE = "relevance_score"
+
+
+class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
+    """Keep the ``top_n`` documents that answer the query best, best first.
+
+    Each document that comes back is a copy: same text, ``id`` and metadata, and the score as
+    ``metadata["relevance_score"]``, in the scorer's ``score_unit``. The documents given are not
+    changed. ``top_n=None`` keeps all; ``score_threshold`` keeps those that score at least that.
+
+    ``scorer`` is any scorer object. Without it, ``model`` and the options ``revision``,
+    ``device``, ``dtype``, ``max_length``, ``max_batch_tokens``, ``long_documents``,
+    ``local_files_only``, ``token``, ``cache_folder`` and ``trust_remote_code`` name the
+    process-wide scorer, loaded at the first call. ``model`` may also be a LangChain
+    `BaseCrossEncoder`; ``model_name`` and ``model_kwargs`` are HuggingFaceCrossEncoder's.
+
+    The first stage's score is read from ``metadata[retrieval_score_key]`` where it is wanted:
+    ``keep_retrieval_score`` returns it as ``metadata["retrieval_score"]`` (of documents that have
+    one), and ``first_stage_weight`` adds it to the ranking (see `rerank_plugins.interpolate`).
+    ``mark_truncated`` says in ``metadata["truncated"]`` whether the model saw only a part.
+
+    When the scorer fails, ``on_error="first_stage"`` returns the first ``top_n`` documents as
+    they came, without new scores and without applying the threshold, each with the error in
+    ``metadata["rerank_error"]``; the callbacks' run ends with that error. A wrong argument, a
+    missing package, and a cancellation are raised all the same.
+
+    Dumps, copies and pickles carry the configuration; none carries weights, and only a copy
+    carries ``token`` (elsewhere set HF_TOKEN).
+    """
+
+    top_n: int | None = 3
+    retrieval_score_key: str = "score"
+
+    other_names: ClassVar[Mapping[str, str]] = {"model_name": "model"}
+    nested_names: ClassVar[tuple[str, ...]] = ("model_kwargs",)
+    candidates_name: ClassVar[str] = "documents"
+    retrieval_score_hint: ClassVar[str] = "retrieval_score_key names the metadata key that holds it"
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**without_cross_encoder(settings))
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        passages, retrieval_scores = self._passages(documents, query)
+        manager = CallbackManager.configure(_or_inherited(callbacks), **self._traced(passages))
+        run = manager.on_retriever_start({"name": self._name}, query, name=self._name)
+        try:
+            outcome = self._reranked(query, passages, retrieval_scores)
+            kept = _documents(documents, outcome)
+        except BaseException as error:
+            run.on_retriever_error(error)
+            raise
+        if outcome.error is None:
+            run.on_retriever_end(kept)
+        else:
+            run.on_retriever_error(outcome.error)
+        return kept
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        passages, retrieval_scores = self._passages(documents, query)
+        manager = AsyncCallbackManager.configure(_or_inherited(callbacks), **self._traced(passages))
+        run = await manager.on_retriever_start({"name": self._name}, query, name=self._name)
+        try:
+            outcome = await self._areranked(query, passages, retrieval_scores)
+            kept = _documents(documents, outcome)
+        except BaseException as error:
+            await run.on_retriever_error(error)
+            raise
+        if outcome.error is None:
+            await run.on_retriever_end(kept)
+        else:
+            await run.on_retriever_error(outcome.error)
+        return kept
+
+    def over(self, retriever: RetrieverLike) -> RerankRetriever:
+        """Return a retriever that reranks what ``retriever`` finds."""
+        return RerankRetriever(first_stage=retriever, rerank=self)
+
+    def as_runnable(
+        self, *, query_key: str = "query", documents_key: str = "documents"
+    ) -> Runnable[dict[str, Any], list[Document]]:
+        """Return a runnable from ``{"query": str, "documents": list[Document]}`` to documents."""
+
+        def arguments(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+            for key in (query_key, documents_key):
+                if not isinstance(inputs, Mapping) or key not in inputs:
+                    shown = sorted(inputs) if isinstance(inputs, Mapping) else repr(inputs)
+                    raise InvalidArgumentError(
+                        f"the input of {self._name} lacks {key!r}, it is {shown}; "
+                        "as_runnable(query_key=..., documents_key=...) names its keys"
+                    )
+            return inputs[documents_key], inputs[query_key]
+
+        def compress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
+            return self.compress_documents(*arguments(inputs), config.get("callbacks"))
+
+        async def acompress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
+            return await self.acompress_documents(*arguments(inputs), config.get("callbacks"))
+
+        return RunnableLambda(compress, acompress, name=self._name)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _traced(self, passages: Sequence[str]) -> dict[str, Any]:
+        shown = {"model": self.model_shown, "top_n": self.top_n, "n_documents": len(passages)}
+        return {"local_metadata": {**shown, "ls_retriever_name": self._name.lower()}}
+
+    def _passages(self, documents: object, query: object) -> tuple[list[str], list[float | None]]:
+        check_query(query)
+        if isinstance(documents, str) or not isinstance(documents, Sequence):
+            raise InvalidTypeError(
+                f"documents must be a list of Document, got {type(documents).__name__}; "
+                "put a single document into a list: [document]"
+            )
+        for index, document in enumerate(documents):
+            if not isinstance(document, Document):
+                raise InvalidTypeError(
+                    f"documents[{index}] must be a Document, got {type(document).__name__}; "
+                    "drop it, or wrap its text: Document(page_content=text)"
+                )
+        scores: list[float | None] = [None] * len(documents)
+        if self.keep_retrieval_score or self.first_stage_weight is not None:
+            scores = [
+                _number(
+                    document.metadata.get(self.retrieval_score_key), index, self.retrieval_score_key
+                )
+                for index, document in enumerate(documents)
+            ]
+        return [document.page_content for document in documents], scores
+
+
+class RerankRetriever(BaseRetriever):
+    """A retriever that reranks what its first stage finds.
+
+    ``invoke(query, top_n=5)`` keeps another number of documents in that call; other keywords go
+    to the first stage.
+    """
+
+    first_stage: RetrieverLike
+    rerank: CrossEncoderRerank
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        rerank = self._rerank(kwargs)
+        found = self.first_stage.invoke(query, {"callbacks": run_manager.get_child()}, **kwargs)
+        return rerank.compress_documents(found, query, run_manager.get_child())
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        rerank = self._rerank(kwargs)
+        config: RunnableConfig = {"callbacks": run_manager.get_child()}
+        found = await self.first_stage.ainvoke(query, config, **kwargs)
+        return await rerank.acompress_documents(found, query, run_manager.get_child())
+
+    def _rerank(self, kwargs: dict[str, Any]) -> CrossEncoderRerank:
+        """Take ``top_n`` out of ``kwargs``."""
+        if "top_n" not in kwargs:
+            return self.rerank
+        return self.rerank.model_copy(update={"top_n": kwargs.pop("top_n")})
+
+
+def _or_inherited(callbacks: Callbacks | None) -> Callbacks | None:
+    """Return ``callbacks``, or those of the runnable that we are called from."""
+    return ensure_config().get("callbacks") if callbacks is None else callbacks
+
+
+def _documents(documents: Sequence[Document], outcome: Outcome) -> list[Document]:
+    kept = []
+    for row in outcome.rows:
+        document = documents[row.index]
+        metadata = {**document.metadata, **row.marks}
+        if row.score is not None:
+            metadata[RELEVANCE_SCORE] = row.score
+            metadata.pop(RERANK_ERROR, None)  # of an earlier stage: this order is not that one
+        kept.append(document.model_copy(update={"metadata": metadata}))
+    return kept
+
+
+def _number(value: object, index: int, key: str) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise InvalidTypeError(
+            f"documents[{index}].metadata[{key!r}] must be a number, got {value!r}; "
+            "retrieval_score_key names the key of the first stage's score"
+        )
+    return None if value is None else float(value)

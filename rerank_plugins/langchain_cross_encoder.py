@@ -1,0 +1,91 @@
+"""LangChain's cross-encoder interface, both ways: our scorer as one, and one as a scorer.
+
+Import `SharedCrossEncoder` from `rerank_plugins.langchain`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from langchain_core.cross_encoders import BaseCrossEncoder
+
+from rerank_plugins.errors import InvalidArgumentError, ScoringError
+from rerank_plugins.ranking import ScoreUnit, check_finite, check_passages, check_query, rank
+from rerank_plugins.settings import ScorerSettings
+
+
+class SharedCrossEncoder(ScorerSettings, BaseCrossEncoder):
+    """The shared scorer as a `BaseCrossEncoder`, in place of HuggingFaceCrossEncoder.
+
+    ``scorer``, ``model`` and the options are those of `CrossEncoderRerank`; ``model_name`` and
+    ``model_kwargs`` are accepted too.
+    """
+
+    other_names: ClassVar[Mapping[str, str]] = {"model_name": "model"}
+    nested_names: ClassVar[tuple[str, ...]] = ("model_kwargs",)
+
+    def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
+        """Return one float per ``(query, passage)`` pair, in the order given."""
+        places: dict[str, list[int]] = {}
+        passages = check_passages([passage for _, passage in text_pairs])
+        for place, (query, _) in enumerate(text_pairs):
+            places.setdefault(check_query(query), []).append(place)
+        if not places:
+            return []
+        scorer = self._scorer_at_hand() or self._load()
+        score_pairs = getattr(scorer, "score_pairs", None)
+        if score_pairs is not None:
+            # Identical pairs are scored once, as in rank(), and so tie exactly.
+            distinct = list(dict.fromkeys((query, passage) for query, passage in text_pairs))
+            answer = [float(score) for score in score_pairs(distinct)]
+            if len(answer) != len(distinct):
+                raise ScoringError(
+                    f"the scorer returned {len(answer)} scores for {len(distinct)} pairs; "
+                    "it must return one for each, in order"
+                )
+            check_finite(answer, [passage for _, passage in distinct])
+            by_pair = dict(zip(distinct, answer, strict=True))
+            return [by_pair[query, passage] for query, passage in text_pairs]
+        scores = [0.0] * len(passages)
+        for query, of_query in places.items():
+            for row in rank(scorer, query, [passages[place] for place in of_query]):
+                scores[of_query[row.index]] = row.score
+        return scores
+
+
+@dataclass(frozen=True)
+class CrossEncoderAsScorer:
+    """A LangChain cross-encoder as a scorer.
+
+    That interface names no unit; ``score_unit`` says "logit" because nothing bounds its scores.
+    """
+
+    cross_encoder: BaseCrossEncoder
+    model: str
+    score_unit: ScoreUnit = "logit"
+
+    def score(self, query: str, passages: Sequence[str]) -> list[float]:
+        return list(self.cross_encoder.score([(query, passage) for passage in passages]))
+
+    async def ascore(self, query: str, passages: Sequence[str]) -> list[float]:
+        return await asyncio.to_thread(self.score, query, passages)
+
+
+def without_cross_encoder(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``settings`` with a `BaseCrossEncoder` given as ``model`` made into a scorer."""
+    model = settings.get("model")
+    if not isinstance(model, BaseCrossEncoder):
+        return dict(settings)
+    others = {name: value for name, value in settings.items() if name != "model"}
+    if others.get("scorer") is not None:
+        raise InvalidArgumentError(
+            f"model={type(model).__name__} and scorer={type(others['scorer']).__name__} are both "
+            "objects that score; give one of them"
+        )
+    if isinstance(model, SharedCrossEncoder):
+        return {**model.scorer_settings, **others}
+    name = getattr(model, "model_name", None) or type(model).__name__
+    return {**others, "scorer": CrossEncoderAsScorer(model, str(name))}

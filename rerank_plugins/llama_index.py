@@ -1,0 +1,235 @@
+"""The shared cross-encoder as LlamaIndex's node postprocessor.
+
+>>> from llama_index.core.schema import NodeWithScore, TextNode
+>>> class Words:  # any object with these members is a scorer; without scorer=, the shared model is
+...     model, score_unit = "shared words", "logit"
+...     def score(self, query, passages):
+...         return [float(len({*query.split()} & {*passage.split()})) for passage in passages]
+...     async def ascore(self, query, passages):
+...         return self.score(query, passages)
+>>> texts = ["a cat sleeps", "how do planes fly"]
+>>> nodes = [NodeWithScore(node=TextNode(text=text), score=0.5) for text in texts]
+>>> rerank = CrossEncoderRerank(scorer=Words(), top_n=1)
+>>> [found] = rerank.postprocess_nodes(nodes, query_str="how do birds fly")
+>>> found.text, found.score
+('how do planes fly', 3.0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, require_extra
+
+require_extra(
+    "llama_index", "llama_index.core", extra="llama-index", purpose="the LlamaIndex adapter"
+)
+
+from llama_index.core.callbacks import CBEventType, EventPayload  # noqa: E402
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # noqa: E402
+from llama_index.core.instrumentation.events.exception import ExceptionEvent  # noqa: E402
+from llama_index.core.instrumentation.events.rerank import (  # noqa: E402
+    ReRankEndEvent,
+    ReRankStartEvent,
+)
+from llama_index.core.postprocessor.types import BaseNodePostprocessor  # noqa: E402
+from llama_index.core.schema import (  # noqa: E402
+    BaseNode,
+    MetadataMode,
+    NodeWithScore,
+    ObjectType,
+    QueryBundle,
+)
+
+from rerank_plugins.adapter import (  # noqa: E402
+    RERANK_ERROR,
+    RETRIEVAL_SCORE,
+    TRUNCATED,
+    Outcome,
+    RerankSettings,
+    Row,
+)
+from rerank_plugins.ranking import check_query  # noqa: E402
+
+__all__ = ["CrossEncoderRerank"]
+
+dispatcher = get_dispatcher(__name__)
+
+# Ours to write and to hide: neither the LLM's prompt nor an embedding (nor a second reranker,
+# which scores the text that is embedded) is to read them.
+_MARKS = (RETRIEVAL_SCORE, TRUNCATED, RERANK_ERROR)
+
+
+@dataclass
+class _Run:
+    """What the events at the end of a call report."""
+
+    nodes: list[NodeWithScore] = field(default_factory=list)
+    error: BaseException | None = None
+
+
+class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
+    """Keep the ``top_n`` nodes that answer the query best, best first.
+
+    What is scored is the text that would be embedded (`MetadataMode.EMBED`). What comes back are
+    new `NodeWithScore` with the score as a float in the scorer's ``score_unit``; the nodes given
+    are not changed. ``top_n=None`` keeps all; ``score_threshold`` keeps those that score at least
+    that.
+
+    ``scorer`` is any scorer object. Without it, ``model`` and the options ``revision``,
+    ``device``, ``dtype``, ``max_length``, ``max_batch_tokens``, ``long_documents``,
+    ``local_files_only``, ``token``, ``cache_folder`` and ``trust_remote_code`` name the
+    process-wide scorer, loaded at the first call. The keywords of SentenceTransformerRerank,
+    ``cross_encoder_kwargs`` among them, mean the same here.
+
+    Three keys go into the metadata of a *copy* of the node, where neither the LLM nor the
+    embedding sees them: ``retrieval_score``, the score that the node came with, for
+    ``keep_retrieval_score`` (if it came with one); ``truncated``, whether the model saw only a
+    part, for ``mark_truncated``; and ``rerank_error``. ``first_stage_weight`` adds the scores that
+    the nodes came with to the ranking (see `rerank_plugins.interpolate`).
+
+    When the scorer fails, ``on_error="first_stage"`` returns the first ``top_n`` nodes as they
+    came, with the scores they came with and without applying the threshold, each with the error in
+    ``metadata["rerank_error"]``; events and callbacks report it. A wrong argument, a missing
+    package, and a cancellation are raised all the same.
+
+    Dumps, copies and pickles carry the configuration; none carries weights, and only a copy
+    carries ``token`` (elsewhere set HF_TOKEN) and the callback manager.
+    """
+
+    top_n: int | None = 2
+
+    nested_names: ClassVar[tuple[str, ...]] = ("cross_encoder_kwargs",)
+    shared_fields: ClassVar[tuple[str, ...]] = ("scorer", "callback_manager")
+    candidates_name: ClassVar[str] = "nodes"
+    retrieval_score_hint: ClassVar[str] = "give its NodeWithScore one, or leave the weight out"
+
+    def __init__(self, **settings: Any) -> None:
+        # LlamaIndex writes the name of the class into every dump.
+        super().__init__(**{k: v for k, v in settings.items() if k != "class_name"})
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "CrossEncoderRerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query, passages, retrieval_scores = self._passages(nodes, query_bundle)
+        with self._observed(nodes, query_bundle) as run:
+            outcome = self._reranked(query, passages, retrieval_scores)
+            run.error, run.nodes = outcome.error, _nodes(nodes, outcome)
+        return run.nodes
+
+    @dispatcher.span
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        query, passages, retrieval_scores = self._passages(nodes, query_bundle)
+        with self._observed(nodes, query_bundle) as run:
+            outcome = await self._areranked(query, passages, retrieval_scores)
+            run.error, run.nodes = outcome.error, _nodes(nodes, outcome)
+        return run.nodes
+
+    @contextmanager
+    def _observed(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None
+    ) -> Iterator[_Run]:
+        """Report the start, and on every way out the end, of reranking ``nodes``."""
+        run = _Run()
+        payload: dict[str, Any] = {
+            EventPayload.NODES: nodes,
+            EventPayload.MODEL_NAME: self.model_shown,
+            EventPayload.QUERY_STR: query_bundle and query_bundle.query_str,
+            EventPayload.TOP_K: self.top_n,
+        }
+        # A trace of its own where there is none, as LlamaIndex's retrievers do: without a trace
+        # the callback manager remembers the id of every event for ever.
+        with (
+            self.callback_manager.as_trace("rerank"),
+            self.callback_manager.event(CBEventType.RERANKING, payload=payload) as event,
+        ):
+            start = ReRankStartEvent(
+                query=query_bundle,
+                nodes=nodes,
+                top_n=len(nodes) if self.top_n is None else self.top_n,
+                model_name=self.model_shown,
+            )
+            dispatcher.event(start)
+            try:
+                yield run
+            except BaseException as error:
+                run.error = error
+                raise
+            finally:
+                end: dict[str, Any] = {EventPayload.NODES: run.nodes}
+                if run.error is not None:
+                    end[EventPayload.EXCEPTION] = run.error
+                    dispatcher.event(ExceptionEvent(exception=run.error))
+                dispatcher.event(ReRankEndEvent(nodes=run.nodes))
+                event.on_end(payload=end)
+
+    def _passages(
+        self, nodes: object, query_bundle: QueryBundle | None
+    ) -> tuple[str, list[str], list[float | None]]:
+        if query_bundle is None:
+            raise InvalidArgumentError(
+                "reranking needs the query, got none; give query_str=... or query_bundle=..."
+            )
+        if isinstance(nodes, str) or not isinstance(nodes, Sequence):
+            raise InvalidTypeError(
+                f"nodes must be a list of NodeWithScore, got {type(nodes).__name__}; "
+                "put a single node into a list: [node]"
+            )
+        passages, scores = [], []
+        for index, node in enumerate(nodes):
+            if not isinstance(node, NodeWithScore):
+                raise InvalidTypeError(
+                    f"nodes[{index}] must be a NodeWithScore, got {type(node).__name__}; "
+                    "drop it, or wrap it: NodeWithScore(node=node)"
+                )
+            passages.append(_text(node.node, index))
+            scores.append(None if node.score is None else float(node.score))
+        return check_query(query_bundle.query_str), passages, scores
+
+
+def _text(node: BaseNode, index: int) -> str:
+    # A blank text is text, and is scored; an image without a caption has none to score, and the
+    # metadata that LlamaIndex would give instead (a file's name) is not its content.
+    textless = node.get_type() in (ObjectType.IMAGE, ObjectType.MULTIMODAL)
+    if textless and not node.get_content(metadata_mode=MetadataMode.NONE).strip():
+        raise InvalidArgumentError(
+            f"nodes[{index}] ({type(node).__name__} {node.node_id!r}) has no text to score; "
+            "give it one (a caption, say), or take such nodes out before reranking"
+        )
+    return node.get_content(metadata_mode=MetadataMode.EMBED)
+
+
+def _nodes(nodes: Sequence[NodeWithScore], outcome: Outcome) -> list[NodeWithScore]:
+    return [_node(nodes[row.index], row) for row in outcome.rows]
+
+
+def _node(given: NodeWithScore, row: Row) -> NodeWithScore:
+    node, score = given.node, given.score if row.score is None else row.score
+    stale = row.score is not None and RERANK_ERROR in node.metadata  # of an earlier stage
+    if row.marks or stale:
+        metadata: Mapping[str, Any] = {
+            key: value
+            for key, value in node.metadata.items()
+            if not (stale and key == RERANK_ERROR)
+        }
+        node = node.model_copy(
+            update={
+                "metadata": {**metadata, **row.marks},
+                "excluded_embed_metadata_keys": _with_marks(node.excluded_embed_metadata_keys, row),
+                "excluded_llm_metadata_keys": _with_marks(node.excluded_llm_metadata_keys, row),
+            }
+        )
+    return given.model_copy(update={"node": node, "score": score})
+
+
+def _with_marks(keys: Sequence[str], row: Row) -> list[str]:
+    return [*keys, *(key for key in _MARKS if key in row.marks and key not in keys)]

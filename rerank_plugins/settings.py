@@ -1,0 +1,260 @@
+"""Which scorer an adapter uses: its keywords, checked, under the frameworks' names too.
+
+Only the adapters import this module: it needs pydantic, which either framework brings along and
+the bare package does not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from rerank_plugins.cards import DEFAULT_MODEL
+from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
+from rerank_plugins.ranking import Scorer
+
+# Keywords of sentence-transformers' CrossEncoder, and what they are here.
+_SAME_NAMES = ("device", "revision", "cache_folder", "trust_remote_code", "local_files_only")
+_CROSS_ENCODER_NAMES = {
+    **{name: name for name in (*_SAME_NAMES, "token", "max_length")},
+    "cache_dir": "cache_folder",
+}
+
+
+class _Loaded:
+    """The shared scorer that an adapter got, with the settings it was asked for.
+
+    It is no part of what the adapter is: adapters compare equal with and without it, and a copy
+    or a pickle starts without it.
+    """
+
+    def __init__(self) -> None:
+        self.entry: tuple[dict[str, Any], Scorer] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Loaded)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[_Loaded], tuple[()]]:
+        return (_Loaded, ())
+
+
+class ScorerSettings(BaseModel):
+    """Which scorer: an object given as ``scorer``, else the process-wide one of these settings."""
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True,
+        extra="forbid",
+        validate_assignment=True,
+        protected_namespaces=(),
+    )
+
+    model: str = Field(default=DEFAULT_MODEL, frozen=True)
+    # Never dumped: a scorer holds weights or connections, a token is a secret.
+    scorer: Scorer | None = Field(default=None, exclude=True, repr=False, frozen=True)
+    revision: str | None = Field(default=None, frozen=True)
+    device: str | list[str] | None = Field(default=None, frozen=True)
+    dtype: str = Field(default="auto", frozen=True)
+    max_length: int | None = Field(default=None, frozen=True)
+    max_batch_tokens: int | None = Field(default=None, frozen=True)
+    long_documents: str = Field(default="truncate", frozen=True)
+    local_files_only: bool = Field(default=False, frozen=True)
+    token: SecretStr | bool | None = Field(default=None, exclude=True, repr=False, frozen=True)
+    cache_folder: str | None = Field(default=None, frozen=True)
+    trust_remote_code: bool = Field(default=False, frozen=True)
+
+    # The names under which a framework's own class takes one setting, or a dict of them.
+    other_names: ClassVar[Mapping[str, str]] = {}
+    nested_names: ClassVar[tuple[str, ...]] = ()
+    # What copies share and pickles rebuild.
+    shared_fields: ClassVar[tuple[str, ...]] = ("scorer",)
+
+    _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
+
+    def __init__(self, **settings: Any) -> None:
+        known = [*type(self).model_fields, *self.other_names, *self.nested_names]
+        for name in settings:
+            if name not in known:
+                raise _unknown_keyword(type(self).__name__, name, known)
+        try:
+            super().__init__(**self._one_scorer(self._own_names(settings)))
+        except ValidationError as error:
+            raise _first_error(error) from None
+
+    @field_validator("model", "cache_folder", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: object) -> object:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    @field_validator("device", "dtype", mode="before")
+    @classmethod
+    def _torch_value_as_text(cls, value: object) -> object:
+        # torch.device("cuda:1") and torch.float16 are as good as their names.
+        from_torch = type(value).__module__.partition(".")[0] == "torch"
+        return str(value).removeprefix("torch.") if from_torch else value
+
+    @classmethod
+    def _own_names(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``settings`` with a framework's own names replaced by ours."""
+        own = {name: value for name, value in settings.items() if name in cls.model_fields}
+        others = [
+            (name, cls.other_names[name], settings[name])
+            for name in settings
+            if name in cls.other_names
+        ]
+        for nested in cls.nested_names:
+            options = cross_encoder_options(nested, settings.get(nested) or {})
+            others += [(f"{nested}[{name!r}]", name, value) for name, value in options.items()]
+        for shown, name, value in others:
+            if name in own and own[name] != value:
+                raise InvalidArgumentError(
+                    f"{shown} and {name} differ: {value!r} and {own[name]!r}; give one of them"
+                )
+            own[name] = value
+        return own
+
+    @classmethod
+    def _one_scorer(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return ``settings`` in which ``scorer`` and ``model`` say the same thing."""
+        scorer = settings.get("scorer")
+        if scorer is None:
+            return settings
+        missing = [
+            name for name in ("score", "ascore", "model", "score_unit") if not hasattr(scorer, name)
+        ]
+        if missing or isinstance(scorer, type):
+            raise InvalidTypeError(
+                f"scorer={scorer!r} lacks {', '.join(missing) or 'an instance'}; a scorer is an "
+                "object with score(query, passages), ascore(query, passages), model and score_unit"
+            )
+        for name, option in ScorerSettings.model_fields.items():
+            if (
+                name not in ("model", "scorer")
+                and settings.get(name, option.default) != option.default
+            ):
+                raise InvalidArgumentError(
+                    f"{name} has no effect on a scorer that exists already; set it where "
+                    f"{type(scorer).__name__} is made, or give model= in place of scorer="
+                )
+        if settings.setdefault("model", scorer.model) != scorer.model:
+            raise InvalidArgumentError(
+                f"model={settings['model']!r} and scorer= (of model {scorer.model!r}) name two "
+                "models; give one of them"
+            )
+        return settings
+
+    @property
+    def model_shown(self) -> str:
+        """The name that events and traces show."""
+        return self.model if self.scorer is None else self.scorer.model
+
+    @property
+    def scorer_settings(self) -> dict[str, Any]:
+        """The scorer, or the model and the options of its scorer that are not the default."""
+        return {"scorer": self.scorer} if self.scorer is not None else self._options()
+
+    def _options(self) -> dict[str, Any]:
+        """Return the model and those options of its scorer that are not the default."""
+        options = {}
+        for name, option in ScorerSettings.model_fields.items():
+            value = getattr(self, name)
+            if name == "model" or (name != "scorer" and value != option.default):
+                options[name] = value.get_secret_value() if isinstance(value, SecretStr) else value
+        return options
+
+    def _scorer_at_hand(self) -> Scorer | None:
+        """Return the scorer if getting it costs nothing."""
+        if self.scorer is not None:
+            return self.scorer
+        entry = self._loaded.entry
+        if entry is None or entry[0] != self._options() or getattr(entry[1], "closed", False):
+            return None
+        return entry[1]
+
+    def _load(self) -> Scorer:
+        from rerank_plugins.registry import shared_scorer
+
+        options = self._options()
+        scorer = cast(Scorer, shared_scorer(**options))
+        self._loaded.entry = (options, scorer)
+        return scorer
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Any:
+        memo = {} if memo is None else memo
+        for name in self.shared_fields:
+            value = getattr(self, name)
+            memo[id(value)] = value
+        return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # BaseModel's and not super()'s: LlamaIndex's leaves out what does not pickle.
+        state = BaseModel.__getstate__(self)
+        fields = {**state["__dict__"], "token": None}
+        for name in self.shared_fields:
+            if name != "scorer":
+                del fields[name]
+        try:
+            pickle.dumps(self.scorer)
+        except Exception as error:
+            raise InvalidTypeError(
+                f"{type(self).__name__} cannot be pickled, because its scorer "
+                f"({type(self.scorer).__name__}) cannot: {error}; give that class __reduce__, or "
+                "use model= so that each process loads its own"
+            ) from error
+        return {**state, "__dict__": fields}
+
+
+def cross_encoder_options(name: str, kwargs: object) -> dict[str, Any]:
+    """Return the scorer options that ``kwargs`` of sentence-transformers' CrossEncoder mean.
+
+    >>> cross_encoder_options("model_kwargs", {"device": "cpu", "model_kwargs": {"dtype": "auto"}})
+    {'device': 'cpu', 'dtype': 'auto'}
+    """
+    if not isinstance(kwargs, Mapping):
+        raise InvalidTypeError(f"{name} must be a dict, got {kwargs!r}")
+    options: dict[str, Any] = {}
+    for key, value in kwargs.items():
+        if key in _CROSS_ENCODER_NAMES:
+            options[_CROSS_ENCODER_NAMES[key]] = value
+        elif key in ("model_kwargs", "automodel_args") and value is not None:
+            for inner, dtype in value.items():
+                if inner not in ("dtype", "torch_dtype"):
+                    raise _unknown_keyword(f"{name}[{key!r}]", inner, ["dtype", "torch_dtype"])
+                options["dtype"] = dtype
+        else:
+            raise _unknown_keyword(name, key, [*_CROSS_ENCODER_NAMES, "model_kwargs"])
+    return options
+
+
+def _unknown_keyword(owner: str, name: str, known: Sequence[str]) -> InvalidTypeError:
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return InvalidTypeError(
+        f"{owner} has no keyword {name!r}; {hint}known keywords: {', '.join(sorted(known))}"
+    )
+
+
+def _first_error(error: ValidationError) -> InvalidArgumentError:
+    """Return the first problem that pydantic found, as an error of this package."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidArgumentError):
+        return cause
+    name = str(first["loc"][0]) if first["loc"] else "arguments"
+    got = "" if name == "token" else f", got {first['input']!r}"
+    kind = InvalidTypeError if first["type"].endswith("_type") else InvalidArgumentError
+    return kind(f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}{got}")
