@@ -104,9 +104,16 @@ def require_extra(*modules: str, extra: str, purpose: str) -> None:
 
     >>> require_extra("json", extra="langchain", purpose="the LangChain adapter")
     """
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    missing = [module for module in modules if not _installed(module)]
     if missing:
         raise MissingExtraError(
             f"{purpose} needs {', '.join(missing)}, not installed here: "
             f"pip install 'rerank_plugins[{extra}]'"
         )
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that the module would be in
+        return False
