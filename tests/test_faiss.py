@@ -31,7 +31,7 @@ class Given(Embeddings):
 
 class TestStandard(VectorStoreIntegrationTests):
     @pytest.fixture
-    def vectorstore(self) -> VectorStore:  # type: ignore[override]
+    def vectorstore(self) -> VectorStore:
         return FaissVectorStore(self.get_embeddings())
 
 
