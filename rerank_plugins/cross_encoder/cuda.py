@@ -1,0 +1,77 @@
+"""The CUDA forward pass: pairs without padding, one copy to the device a batch, no waiting."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.bert import BertWeights
+from rerank_plugins.cross_encoder.graphs import Graphs, capture_on
+from rerank_plugins.cross_encoder.packed import PackedForward, PackedWeights
+from rerank_plugins.cross_encoder.staging import BatchShape
+from rerank_plugins.errors import InvalidArgumentError
+
+# A hundred candidates of two hundred tokens. Above this the device works longer than the host
+# takes to launch the kernels, and rounding the shape up costs more than the launches.
+GRAPH_MAX_TOKENS = 20_480
+
+
+class CudaForward:
+    """Pairs in, float32 logits (n_pairs, n_labels) out, on ``device`` and in stream order.
+
+    Nothing in a call waits for the device, except the capture of a graph (see `Graphs`), so the
+    next batch can be made while this one runs. Calls from several threads take turns; they must
+    use the same CUDA stream, which they do unless someone chose another one.
+
+    ``graph_max_tokens=0`` turns CUDA graphs off. ``device`` may be the CPU: the same packed
+    arithmetic then runs without kernels or graphs.
+    """
+
+    def __init__(
+        self,
+        weights: BertWeights,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        graph_max_tokens: int = GRAPH_MAX_TOKENS,
+    ) -> None:
+        # "cuda" is the current device of this moment, not of each call.
+        self._device = device = torch.empty(0, device=device).device
+        self._lock = threading.Lock()
+        self._graph_max_tokens = graph_max_tokens if device.type == "cuda" else 0
+        self._max_positions = weights.embeddings.position.shape[0]
+        self._n_labels = weights.head.classifier.weight.shape[0]
+        with self._on_device(), torch.inference_mode():
+            packed = PackedWeights.of(weights, device=device, dtype=dtype)
+            self._forward = PackedForward(packed)
+            self._graphs = (
+                Graphs(capture_on(device, self._forward)) if self._graph_max_tokens else None
+            )
+
+    def __call__(self, pairs: PackedPairs) -> Tensor:
+        if pairs.n_pairs == 0:
+            return torch.empty(0, self._n_labels, device=self._device)
+        shape = BatchShape.of(pairs)
+        if shape.max_length > self._max_positions:
+            # Past the position table a CUDA kernel would read whatever comes next.
+            raise InvalidArgumentError(
+                f"a pair has {shape.max_length} tokens, and the model has positions for "
+                f"{self._max_positions}: truncate pairs to max_length={self._max_positions} or less"
+            )
+        with self._lock, self._on_device(), torch.inference_mode():
+            if self._graphs is not None and shape.n_tokens <= self._graph_max_tokens:
+                rounded = shape.rounded(max_positions=self._max_positions)
+                replay = self._graphs.get(rounded)
+                if replay is not None:
+                    # A copy, since the next replay writes over the graph's own logits.
+                    return replay(rounded.host(pairs, pinned=True))[: shape.n_pairs].clone()
+            host = shape.host(pairs, pinned=self._device.type == "cuda")
+            return self._forward(shape.batch(host.to(self._device, non_blocking=True)))
+
+    def _on_device(self) -> AbstractContextManager[object]:
+        # Triton and the graphs use the current device, whatever their tensors say.
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()

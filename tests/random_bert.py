@@ -1,0 +1,93 @@
+"""BERT-shaped models with random weights, and random pairs for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.bert import (
+    ActivationName,
+    BertWeights,
+    Embeddings,
+    Head,
+    Layer,
+    LayerNorm,
+    Linear,
+)
+
+
+def random_weights(
+    *,
+    hidden: int = 32,
+    n_heads: int = 2,
+    n_layers: int = 2,
+    feed_forward: int = 64,
+    n_labels: int = 1,
+    vocabulary: int = 50,
+    max_positions: int = 64,
+    n_types: int = 2,
+    embedding: int | None = None,
+    activation: ActivationName = "gelu",
+    outlier: float = 0.0,
+    seed: int = 0,
+) -> BertWeights:
+    """Return weights with hidden states of the size that training leaves.
+
+    ``outlier`` is what one dimension of every norm adds, as in trained models, where it makes
+    16-bit rounding count.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    embedding = embedding or hidden
+
+    def normal(*shape: int, scale: float) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator) * scale
+
+    def linear(out: int, into: int) -> Linear:
+        return Linear(weight=normal(out, into, scale=into**-0.5), bias=normal(out, scale=0.1))
+
+    def norm(width: int) -> LayerNorm:
+        bias = normal(width, scale=0.1)
+        bias[width // 3] += outlier
+        return LayerNorm(weight=1 + normal(width, scale=0.1), bias=bias, eps=1e-12)
+
+    return BertWeights(
+        embeddings=Embeddings(
+            token=normal(vocabulary, embedding, scale=0.5),
+            position=normal(max_positions, embedding, scale=0.2),
+            type=normal(n_types, embedding, scale=0.2) if n_types else None,
+            norm=norm(embedding),
+            projection=linear(hidden, embedding) if embedding != hidden else None,
+        ),
+        layers=tuple(
+            Layer(
+                query=linear(hidden, hidden),
+                key=linear(hidden, hidden),
+                value=linear(hidden, hidden),
+                attention_output=linear(hidden, hidden),
+                attention_norm=norm(hidden),
+                feed_forward=linear(feed_forward, hidden),
+                feed_forward_output=linear(hidden, feed_forward),
+                feed_forward_norm=norm(hidden),
+            )
+            for _ in range(n_layers)
+        ),
+        head=Head(
+            dense=linear(hidden, hidden), activation="tanh", classifier=linear(n_labels, hidden)
+        ),
+        n_heads=n_heads,
+        activation=activation,
+    )
+
+
+def random_pairs(
+    lengths: list[int], *, vocabulary: int = 50, n_types: int = 2, seed: int = 0
+) -> PackedPairs:
+    """Return pairs of these lengths, longest first, with random ids."""
+    rng = np.random.default_rng(seed)
+    lengths = sorted(lengths, reverse=True)
+    return PackedPairs(
+        ids=rng.integers(0, vocabulary, sum(lengths), dtype=np.int32),
+        type_ids=rng.integers(0, max(n_types, 1), sum(lengths), dtype=np.int32),
+        lengths=np.array(lengths, dtype=np.int32),
+    )
