@@ -27,6 +27,10 @@ class SharedCrossEncoder(ScorerSettings, BaseCrossEncoder):
     other_names: ClassVar[Mapping[str, str]] = {"model_name": "model"}
     nested_names: ClassVar[tuple[str, ...]] = ("model_kwargs",)
 
+    def __init__(self, **settings: Any) -> None:
+        # Type checkers would make one of the fields alone, without model_name and model_kwargs.
+        super().__init__(**settings)
+
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """Return one float per ``(query, passage)`` pair, in the order given."""
         places: dict[str, list[int]] = {}

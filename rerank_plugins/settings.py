@@ -121,9 +121,8 @@ class ScorerSettings(BaseModel):
             others += [(f"{nested}[{name!r}]", name, value) for name, value in options.items()]
         for shown, name, value in others:
             if name in own and own[name] != value:
-                raise InvalidArgumentError(
-                    f"{shown} and {name} differ: {value!r} and {own[name]!r}; give one of them"
-                )
+                values = "" if name == "token" else f": {value!r} and {own[name]!r}"
+                raise InvalidArgumentError(f"{shown} and {name} differ{values}; give one of them")
             own[name] = value
         return own
 
@@ -133,19 +132,18 @@ class ScorerSettings(BaseModel):
         scorer = settings.get("scorer")
         if scorer is None:
             return settings
-        missing = [
-            name for name in ("score", "ascore", "model", "score_unit") if not hasattr(scorer, name)
-        ]
+        members = ("score", "ascore", "model", "score_unit")
+        missing = [name for name in members if not hasattr(scorer, name)]
         if missing or isinstance(scorer, type):
+            lacks = ", ".join(missing) or "an instance"
             raise InvalidTypeError(
-                f"scorer={scorer!r} lacks {', '.join(missing) or 'an instance'}; a scorer is an "
-                "object with score(query, passages), ascore(query, passages), model and score_unit"
+                f"scorer={scorer!r:.60} is no scorer, it lacks {lacks}; "
+                "give an object with score(query, passages), ascore(query, passages), model and "
+                "score_unit"
             )
         for name, option in ScorerSettings.model_fields.items():
-            if (
-                name not in ("model", "scorer")
-                and settings.get(name, option.default) != option.default
-            ):
+            value = settings.get(name, option.default)
+            if name not in ("model", "scorer") and value != option.default:
                 raise InvalidArgumentError(
                     f"{name} has no effect on a scorer that exists already; set it where "
                     f"{type(scorer).__name__} is made, or give model= in place of scorer="

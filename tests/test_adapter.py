@@ -1,0 +1,91 @@
+"""The failure policy and the marks, which both adapters share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from conformance.contract import QUERY, SCORES
+from conformance.langchain import CompressorTests, RecordingCallbacks
+from conformance.scorers import FailingScorer, RecordingScorer
+from langchain_core.documents import Document
+
+from rerank_plugins.errors import InvalidArgumentError, MissingExtraError, ScoringError
+from rerank_plugins.langchain import CrossEncoderRerank
+
+DOCUMENTS = CompressorTests.candidates(None, list(SCORES))  # type: ignore[arg-type]
+
+
+def texts(documents: list[Document]) -> list[str]:
+    return [document.page_content for document in documents]
+
+
+class TestFallback:
+    def test_the_first_stage_comes_back_as_it_was(self) -> None:
+        rerank = CrossEncoderRerank(
+            scorer=FailingScorer(OSError("down")),
+            on_error="first_stage",
+            top_n=2,
+            score_threshold=5.0,
+            keep_retrieval_score=True,
+        )
+        kept = rerank.compress_documents(DOCUMENTS, QUERY)
+        assert [d.metadata for d in kept] == [
+            {**d.metadata, "retrieval_score": d.metadata["score"], "rerank_error": "OSError: down"}
+            for d in DOCUMENTS[:2]
+        ]
+
+    @pytest.mark.parametrize("score", [float("nan"), "high"])
+    def test_an_unusable_answer_falls_back_too(self, score: Any) -> None:
+        scorer = RecordingScorer(lambda _: score)
+        rerank = CrossEncoderRerank(scorer=scorer, on_error="first_stage")
+        kept = rerank.compress_documents(DOCUMENTS, QUERY)
+        assert texts(kept) == texts(DOCUMENTS[:3])
+        assert "Error: " in kept[0].metadata["rerank_error"]
+
+    @pytest.mark.parametrize(
+        "error", [InvalidArgumentError("bad dtype"), MissingExtraError("pip"), KeyboardInterrupt()]
+    )
+    def test_mistakes_and_interrupts_are_raised(self, error: BaseException) -> None:
+        recorder = RecordingCallbacks()
+        rerank = CrossEncoderRerank(scorer=FailingScorer(error), on_error="first_stage")
+        with pytest.raises(type(error)):
+            rerank.compress_documents(DOCUMENTS, QUERY, [recorder])
+        assert recorder.ends == [error]
+
+    def test_a_later_success_drops_the_mark(self) -> None:
+        failed = Document("alpha", metadata={"rerank_error": "OSError: down", "page": 3})
+        rerank = CrossEncoderRerank(scorer=RecordingScorer(SCORES))
+        [kept] = rerank.compress_documents([failed], QUERY)
+        assert kept.metadata == {"page": 3, "relevance_score": 0.5}
+
+
+class TruncatingScorer(RecordingScorer):
+    def truncated(self, query: str, passages: list[str]) -> list[bool]:
+        return [len(passage) > 4 for passage in passages]
+
+
+class TestMarkTruncated:
+    def test_says_which_of_the_kept_passages_lost_text(self) -> None:
+        rerank = CrossEncoderRerank(scorer=TruncatingScorer(SCORES), mark_truncated=True)
+        kept = rerank.compress_documents(DOCUMENTS, QUERY)
+        assert kept == asyncio.run(rerank.acompress_documents(DOCUMENTS, QUERY))
+        assert [(d.page_content, d.metadata["truncated"]) for d in kept] == [
+            ("beta", False),
+            ("delta", True),
+            ("alpha", True),
+        ]
+
+    def test_a_scorer_that_cannot_tell_is_refused_at_once(self) -> None:
+        with pytest.raises(InvalidArgumentError, match="RecordingScorer has not"):
+            CrossEncoderRerank(scorer=RecordingScorer(SCORES), mark_truncated=True)
+
+    def test_a_wrong_number_of_flags_is_an_error(self) -> None:
+        class Short(RecordingScorer):
+            def truncated(self, query: str, passages: list[str]) -> list[bool]:
+                return []
+
+        rerank = CrossEncoderRerank(scorer=Short(SCORES), mark_truncated=True)
+        with pytest.raises(ScoringError, match="0 flags for 3"):
+            rerank.compress_documents(DOCUMENTS, QUERY)
