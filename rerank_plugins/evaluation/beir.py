@@ -1,0 +1,151 @@
+"""Corpus and queries in BEIR's JSON lines: ``{"_id": ..., "title": ..., "text": ...}``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rerank_plugins.errors import DataFormatError
+from rerank_plugins.evaluation.trec import Advance, decoded, numbered_lines
+
+__all__ = ["Corpus", "JsonlCorpus", "read_queries"]
+
+
+class Corpus(Protocol):
+    """Where passages come from; None stands for a document that is not there."""
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+
+    @property
+    def digest(self) -> str:
+        """A name of the content: a corpus that changed has another one."""
+
+    def known(self, doc_ids: Sequence[str]) -> list[bool]:
+        """Say of each document whether it is there, without reading its text."""
+
+    def passages(self, doc_ids: Sequence[str]) -> list[str | None]:
+        """Return the passages of these documents, in the order given."""
+
+
+class JsonlCorpus:
+    """A corpus file whose passages stay on disk: 16 bytes of memory for each.
+
+    The passage of a document is its title and its text joined by a space, as BEIR does. The whole
+    file is read and checked once; ``advance`` is called with the bytes read. Raises
+    `DataFormatError`, with file and line, for a line that is not such an object and for an id that
+    comes twice.
+    """
+
+    def __init__(self, path: str | Path, advance: Advance | None = None) -> None:
+        self.path = Path(path)
+        self.name = str(self.path)
+        digest = hashlib.blake2b(digest_size=16)
+        hashes, starts = array("q"), array("q")
+        for number, start, raw in numbered_lines(self.path, advance):
+            digest.update(raw)
+            if raw.strip():
+                hashes.append(hash(_record(raw, self.path, number)["_id"]))
+                starts.append(start)
+        self.digest = digest.hexdigest()
+        if not hashes:
+            raise DataFormatError(
+                f'{self.path} holds no passages; expected lines {{"_id": ..., "text": ...}}'
+            )
+        unsorted = np.frombuffer(hashes, dtype=np.int64)
+        order = np.argsort(unsorted, kind="stable")
+        self._hashes = unsorted[order]
+        self._starts = np.frombuffer(starts, dtype=np.int64)[order]
+        self._file = self.path.open("rb")
+        self._check_duplicates()
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def known(self, doc_ids: Sequence[str]) -> list[bool]:
+        wanted = np.array([hash(doc_id) for doc_id in doc_ids], dtype=np.int64)
+        first = np.searchsorted(self._hashes, wanted)
+        found = first < len(self._hashes)
+        found[found] = self._hashes[first[found]] == wanted[found]
+        return [bool(value) for value in found]
+
+    def passages(self, doc_ids: Sequence[str]) -> list[str | None]:
+        return [self._passage(doc_id) for doc_id in doc_ids]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _passage(self, doc_id: str) -> str | None:
+        wanted = hash(doc_id)
+        place = int(np.searchsorted(self._hashes, wanted))
+        # Two ids may share a hash: the id on the line decides.
+        while place < len(self._hashes) and self._hashes[place] == wanted:
+            record = self._read(int(self._starts[place]))
+            if record["_id"] == doc_id:
+                return f"{record.get('title') or ''} {record['text']}".strip()
+            place += 1
+        return None
+
+    def _read(self, start: int) -> dict[str, Any]:
+        self._file.seek(start)
+        record: dict[str, Any] = json.loads(self._file.readline())
+        return record
+
+    def _check_duplicates(self) -> None:
+        for place in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]):
+            first, second = (int(self._starts[place + step]) for step in (0, 1))
+            doc_id = self._read(second)["_id"]
+            if self._read(first)["_id"] == doc_id:
+                raise DataFormatError(
+                    f"{self.path}:{self._line(second)}: document {doc_id!r} comes again, first on "
+                    f"line {self._line(first)}; keep one"
+                )
+
+    def _line(self, start: int) -> int:
+        return next(number for number, place, _ in numbered_lines(self.path) if place == start)
+
+
+def read_queries(path: str | Path) -> dict[str, str]:
+    """Return ``{query_id: query}``; errors as in `JsonlCorpus`."""
+    path = Path(path)
+    queries: dict[str, str] = {}
+    for number, _, raw in numbered_lines(path):
+        if not raw.strip():
+            continue
+        record = _record(raw, path, number)
+        if record["_id"] in queries:
+            raise DataFormatError(
+                f"{path}:{number}: query {record['_id']!r} comes again; keep one of its lines"
+            )
+        queries[record["_id"]] = record["text"]
+    if not queries:
+        raise DataFormatError(
+            f'{path} holds no queries; expected lines {{"_id": ..., "text": ...}}'
+        )
+    return queries
+
+
+def _record(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(decoded(raw, path, number))
+    except json.JSONDecodeError as error:
+        raise DataFormatError(
+            f"{path}:{number}: not JSON ({error.msg} at column {error.colno}): {raw[:60]!r}"
+        ) from None
+    fields = record if isinstance(record, dict) else {}
+    if not isinstance(fields.get("_id"), str) or not isinstance(fields.get("text"), str):
+        raise DataFormatError(
+            f'{path}:{number}: expected an object with the strings "_id" and "text", got '
+            f"{raw[:60]!r}"
+        )
+    if not isinstance(fields.get("title") or "", str):
+        raise DataFormatError(f'{path}:{number}: "title" is {fields["title"]!r}, not a string')
+    return fields
