@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from rerank_plugins.demo.documentation import (
@@ -43,13 +44,17 @@ def read_corpus(track: Track = _untracked) -> list[Passage]:
 
     ``track(files, description)`` wraps the longest loop, for whoever shows its progress.
     """
+    modules = list(_modules(track))
+    # Written in Python and again in C, a symbol is documented twice: keep the longer text.
+    longest: dict[str, Entry] = {}
+    for entry in chain.from_iterable(modules):
+        known = longest.get(entry.symbol)
+        if known is None or len(entry.text) > len(known.text):
+            longest[entry.symbol] = entry
     passages: list[Passage] = []
-    symbols: set[str] = set()
-    for entries in _modules(track):
-        # Written in Python and again in C, a symbol is documented once.
-        fresh = [entry for entry in entries if entry.symbol not in symbols]
-        symbols.update(entry.symbol for entry in fresh)
-        passages += _passages(list({entry.symbol: entry for entry in fresh}.values()))
+    for entries in modules:
+        symbols = dict.fromkeys(entry.symbol for entry in entries)
+        passages += _passages([longest.pop(symbol) for symbol in symbols if symbol in longest])
     return passages
 
 

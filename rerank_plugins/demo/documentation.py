@@ -33,6 +33,7 @@ _TWINS = {
     "_collections_abc": "collections.abc",
     "_pydatetime": "datetime",
     "_pydecimal": "decimal",
+    "_threading_local": "threading.local",
     "genericpath": "os.path",
     "posixpath": "os.path",
 }
@@ -40,12 +41,12 @@ _TWINS = {
 _BASES = {"PathBase": "Path", "PurePathBase": "PurePath"}
 # Modules with documented parts in C. Each is imported by ordinary programs all the time.
 _COMPILED = (
-    "builtins array asyncio binascii bisect bz2 cmath collections contextvars csv datetime decimal "
-    "fcntl functools gc hashlib heapq io itertools json lzma marshal math mmap operator os pickle "
-    "queue random re resource select signal socket sqlite3 ssl struct sys termios threading time "
-    "tracemalloc types unicodedata weakref zlib"
+    "builtins array asyncio atexit binascii bisect bz2 cmath collections contextvars csv datetime "
+    "decimal fcntl functools gc hashlib heapq io itertools json lzma marshal math mmap operator os "
+    "os.path pickle queue random re resource select signal socket sqlite3 ssl struct sys termios "
+    "threading time tracemalloc types unicodedata weakref zlib"
 ).split()
-
+_COMPILED_HOMES = frozenset("posix nt posixpath ntpath genericpath".split())
 _WRITTEN_IN_C = (
     types.BuiltinFunctionType,
     types.ClassMethodDescriptorType,
@@ -110,7 +111,7 @@ def source_entries(path: Path) -> Iterator[Entry]:
     module = _TWINS.get(parts[0]) or ".".join(public)
     tree = _parsed(path)
     text = ast.get_docstring(tree)
-    if text and (len(public) == len(parts) or parts[-1] == "__init__"):
+    if text and (len(public) == len(parts) or parts[-1] == "__init__" or parts[0] in _TWINS):
         yield Entry(module, module, "", text)
     exports = _exports(path.parent / "__init__.py") if len(parts) > 1 else {}
     names = exports.get(parts[-1], frozenset())
@@ -182,16 +183,20 @@ def compiled_entries() -> Iterator[Entry]:
         except ImportError:  # of another platform, or left out of this build
             continue
         prefix = "" if name == "builtins" else f"{name}."
-        if not hasattr(module, "__file__") and module.__doc__:
+        if module.__doc__:
             yield Entry(name, name, "", inspect.cleandoc(module.__doc__))
         for key, value in sorted(vars(module).items()):
             home = getattr(value, "__module__", None) or ""
-            ours = home == name or home.startswith("_") or home in {"posix", "nt"}
-            if key.startswith("_") or not ours or getattr(value, "__name__", "") != key:
+            ours = home == name or home.startswith("_") or home in _COMPILED_HOMES
+            borrowed = home.lstrip("_") in _COMPILED and home.lstrip("_") != name
+            if key.startswith("_") or borrowed or not ours:
+                continue
+            own_name = getattr(value, "__name__", "")
+            if own_name != key and hasattr(module, own_name):  # another name for the same thing
                 continue
             if isinstance(value, type) and not isinstance(value, enum.EnumMeta):
                 yield from _class_entries(value, prefix + key, name)
-            elif isinstance(value, types.BuiltinFunctionType):
+            elif isinstance(value, (types.BuiltinFunctionType, types.FunctionType)):
                 yield from _compiled_entry(value, prefix + key, name)
 
 
@@ -207,7 +212,7 @@ def _class_entries(cls: type, symbol: str, owner: str) -> Iterator[Entry]:
 
 
 def _compiled_entry(value: object, symbol: str, owner: str) -> Iterator[Entry]:
-    text = vars(value).get("__doc__") if isinstance(value, type) else value.__doc__
+    text = value.__doc__
     if not isinstance(text, str) or not text.strip():
         return
     # inspect.signature evaluates defaults, and fails on a few of them.
