@@ -1,0 +1,45 @@
+"""Texts in groups and in bytes, ids as shared arrays: what every encoder in `tokens.py` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rerank_plugins.cross_encoder.batches import IntArray
+from rerank_plugins.errors import InvalidArgumentError
+
+# Texts are encoded together up to this size: the fixed cost of a pass is shared, and what lies
+# between text and ids stays small, for however many texts.
+JOINT_CHARS = 65_536
+
+
+def joint_groups(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Yield ``texts`` in order, in lists of at most ``JOINT_CHARS`` or of a single text."""
+    group: list[str] = []
+    n_chars = 0
+    for text in texts:
+        n_chars += len(text)
+        if group and n_chars > JOINT_CHARS:
+            yield group
+            group, n_chars = [], len(text)
+        group.append(text)
+    if group:
+        yield group
+
+
+def utf8(text: str) -> bytes:
+    """Return ``text`` in UTF-8, or raise `InvalidArgumentError` where it holds half a character."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 20) : error.start + 20]
+        raise InvalidArgumentError(
+            f"a text holds the lone surrogate {text[error.start]!r} at character {error.start} "
+            f"(...{around!r}...), which is not a Unicode character; mend it with "
+            "text.encode('utf-8', 'replace').decode()"
+        ) from None
+
+
+def frozen(ids: IntArray) -> IntArray:
+    """Make ``ids`` read-only: several callers may hold the same array."""
+    ids.flags.writeable = False
+    return ids

@@ -1,0 +1,254 @@
+"""The ids of BERT tokenizers from a dict of words, equal to the tokenizer's own on any text."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import string
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from rerank_plugins.cross_encoder.batches import IntArray
+from rerank_plugins.cross_encoder.texts import frozen, joint_groups, utf8
+
+# A longer text is encoded this many characters at a time: its first ids cost no more than that,
+# and its memory beyond the ids themselves is that of one window.
+WINDOW_CHARS = 8_192
+# Words beyond the vocabulary are remembered up to this number, and forgotten together when it is
+# reached. Words of more bytes are not remembered. At most 550 bytes each, 36 MB in all; words of
+# English take a third of that.
+MAX_WORDS = 65_536
+MAX_WORD_BYTES = 64
+
+PUNCTUATION = tuple(mark.encode() for mark in string.punctuation)
+WHITESPACE = " \t\n\r"
+# No text has this byte in UTF-8, so that as a word it is never part of one.
+END_OF_TEXT = b"\xff"
+ALPHANUMERIC = re.compile("[0-9A-Za-z]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordPieceRules:
+    """What `WordPieceEncoder` has to know of a BERT tokenizer."""
+
+    vocabulary: dict[str, int]
+    unknown_id: int
+    max_word_chars: int
+    lowercase: bool
+    clean_text: bool
+    added: tuple[str, ...]
+    filler: str
+    """A letter that no added token holds."""
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> WordPieceRules | None:
+        """Return the rules in a ``tokenizer.json``, or None where the encoder is not proven."""
+        normalizer = state["normalizer"] or {}
+        pre_tokenizer = state["pre_tokenizer"] or {}
+        model = state["model"]
+        if (
+            normalizer.get("type") != "BertNormalizer"
+            or pre_tokenizer.get("type") != "BertPreTokenizer"
+            or model.get("type") != "WordPiece"
+            or model["continuing_subword_prefix"] != "##"
+            or model["unk_token"] not in model["vocab"]
+        ):
+            return None
+        # Added tokens have to be found in the text as it stands, wherever they stand, never across
+        # whitespace, and never all within a run of letters and digits.
+        flags = ("single_word", "lstrip", "rstrip", "normalized")
+        added = tuple(token["content"] for token in state["added_tokens"])
+        fillers = set(string.ascii_lowercase).difference(*added)
+        if (
+            any(token[flag] for token in state["added_tokens"] for flag in flags)
+            or any(content.split() != [content] or content.isalnum() for content in added)
+            or not fillers
+        ):
+            return None
+        return cls(
+            vocabulary=model["vocab"],
+            unknown_id=model["vocab"][model["unk_token"]],
+            max_word_chars=model["max_input_chars_per_word"],
+            lowercase=normalizer["lowercase"],
+            clean_text=normalizer["clean_text"],
+            added=added,
+            filler=min(fillers),
+        )
+
+
+class WordPieceEncoder:
+    """Cuts texts into words and looks up the ids of each.
+
+    The cuts are at ASCII whitespace and around ASCII punctuation, where BERT cuts too, whatever
+    stands beside them. ASCII letters are lower-cased and ASCII control characters dropped first,
+    which BERT does to one character at a time. All else is left in the words. A word of ASCII
+    letters and digits is cut into its longest pieces here; the tokenizer is asked for any other.
+    A text that holds an added token such as ``[SEP]``, in any case of letters, is asked whole.
+
+    Keeps the ASCII part of the vocabulary and at most ``MAX_WORDS`` words more.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, rules: WordPieceRules) -> None:
+        self._tokenizer = tokenizer
+        self._rules = rules
+        upper = string.ascii_uppercase.encode() if rules.lowercase else b""
+        self._table = bytes.maketrans(upper, upper.lower())
+        controls = bytes({*range(32), 127}.difference(WHITESPACE.encode()))
+        self._dropped = controls if rules.clean_text else b""
+        self._added = tuple(self._clean(content.encode()) for content in rules.added)
+        self._longest_added = max(map(len, rules.added), default=0)
+        self._unknown = _as_bytes([rules.unknown_id])
+        self._first: dict[bytes, bytes] = {}
+        self._later: dict[bytes, bytes] = {}
+        for token, token_id in rules.vocabulary.items():
+            is_later = len(token) > 2 and token.startswith("##")
+            piece = (token[2:] if is_later else token).encode()
+            if len(piece) <= rules.max_word_chars and (piece.isalnum() or piece in PUNCTUATION):
+                (self._later if is_later else self._first)[piece] = _as_bytes([token_id])
+        self._longest_first = max(map(len, self._first), default=0)
+        self._longest_later = max(map(len, self._later), default=0)
+        self._forget()
+
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
+        short = [text for text in texts if len(text) <= WINDOW_CHARS]
+        rows = itertools.chain.from_iterable(map(self._joint, joint_groups(short)))
+        if len(short) == len(texts):
+            return list(rows)
+        return [
+            next(rows) if len(text) <= WINDOW_CHARS else self._long(text, limit) for text in texts
+        ]
+
+    def _forget(self) -> None:
+        self._words = {**self._first, END_OF_TEXT: _as_bytes([-1])}
+
+    def _clean(self, text: bytes) -> bytes:
+        return text.translate(self._table, self._dropped)
+
+    def _joint(self, texts: list[str]) -> list[IntArray]:
+        """Return the ids of all ``texts``, in one pass over them joined."""
+        joined = self._clean((b" %b " % END_OF_TEXT).join([*map(utf8, texts), b""]))
+        if any(content in joined for content in self._added):
+            if len(texts) > 1:
+                return [self._joint([text])[0] for text in texts]
+            ids = self._tokenizer.encode(texts[0], add_special_tokens=False).ids
+            return [frozen(np.array(ids, np.int32))]
+        for mark in PUNCTUATION:
+            joined = joined.replace(mark, b" %b " % mark)
+        words = joined.split()
+        known = list(map(self._words.get, words))
+        try:
+            flat = np.frombuffer(b"".join(known), np.int32)  # type: ignore[arg-type]
+        except TypeError:  # None, a word that is not known yet: met in most new texts, not in old
+            learned = self._learn(
+                {word for word, ids in zip(words, known, strict=True) if ids is None}
+            )
+            both = [
+                learned[word] if ids is None else ids
+                for word, ids in zip(words, known, strict=True)
+            ]
+            flat = np.frombuffer(b"".join(both), np.int32)
+        rows, start = [], 0
+        for end in np.flatnonzero(flat == -1).tolist():
+            rows.append(frozen(flat[start:end].copy()))
+            start = end + 1
+        return rows
+
+    def _learn(self, words: set[bytes]) -> dict[bytes, bytes]:
+        """Return the ids of ``words``, and remember them."""
+        learned = {word: self._pieces(word) for word in words if word.isalnum()}
+        others = [word for word in words if word not in learned]
+        encodings = self._tokenizer.encode_batch_fast(
+            [word.decode() for word in others], add_special_tokens=False
+        )
+        learned.update(
+            (word, _as_bytes(encoding.ids))
+            for word, encoding in zip(others, encodings, strict=True)
+        )
+        kept = {word: ids for word, ids in learned.items() if len(word) <= MAX_WORD_BYTES}
+        if len(self._words) + len(kept) > len(self._first) + MAX_WORDS:
+            self._forget()
+        self._words.update(kept)
+        return learned
+
+    def _pieces(self, word: bytes) -> bytes:
+        """Return the ids of the longest pieces of ``word``, which is ASCII letters and digits."""
+        n_chars = len(word)
+        if n_chars > self._rules.max_word_chars:
+            return self._unknown
+        ids, start, pieces, longest = [], 0, self._first, self._longest_first
+        while start < n_chars:
+            for end in range(min(n_chars, start + longest), start, -1):
+                piece = pieces.get(word[start:end])
+                if piece is not None:
+                    break
+            else:
+                return self._unknown
+            ids.append(piece)
+            start, pieces, longest = end, self._later, self._longest_later
+        return b"".join(ids)
+
+    def _long(self, text: str, limit: int | None) -> IntArray:
+        parts: list[IntArray] = []
+        n_ids = start = 0
+        while start < len(text) and (limit is None or n_ids <= limit):
+            end = start + WINDOW_CHARS
+            if end < len(text):
+                end = 1 + max(text.rfind(space, start, end) for space in WHITESPACE)
+            if end > start:
+                part, start = self._joint([text[start:end]])[0], end
+            else:
+                part, start = self._first_words(text, start)
+            parts.append(part)
+            n_ids += len(part)
+        return frozen(np.concatenate(parts))
+
+    def _first_words(self, text: str, start: int) -> tuple[IntArray, int]:
+        """Return the ids of some words of ``text`` from ``start`` on, and where the next begins.
+
+        For a window without ASCII whitespace, such as Chinese. The tokenizer is asked for it; the
+        last word may go on after it, and in its last characters an added token may begin.
+        """
+        too_long = self._rules.filler * (self._rules.max_word_chars + 1)
+        head, n_chars = "", WINDOW_CHARS
+        while True:
+            window = head + text[start : start + n_chars]
+            encoding = self._tokenizer.encode(window, add_special_tokens=False)
+            ids = np.array(encoding.ids, np.int32)
+            if start + n_chars >= len(text):
+                return ids, len(text)
+            certain = len(window) - self._longest_added
+            if not len(ids):
+                return ids, start + certain
+            words, offsets = encoding.word_ids, encoding.offsets
+            n_certain = words.index(
+                next(
+                    word
+                    for word, (_, end) in zip(words, offsets, strict=True)
+                    if end > certain or word == words[-1]
+                )
+            )
+            if n_certain:
+                return ids[:n_certain], start + offsets[n_certain][0] - len(head)
+            end = max(
+                end for word, (_, end) in zip(words, offsets, strict=True) if word == words[0]
+            )
+            word = self._tokenizer.normalizer.normalize_str(window[:certain]).strip()
+            if end > certain and len(word) >= len(too_long):
+                # The rest of a word that is already too long to be known cannot change its id,
+                # so any word as long may stand for what was read of it.
+                start += certain - len(head)
+                run = ALPHANUMERIC.match(text, start)
+                if run is not None:
+                    start = max(start, run.end() - self._longest_added)
+                head = too_long
+            else:
+                n_chars *= 2
+
+
+def _as_bytes(ids: Iterable[int]) -> bytes:
+    return array("i", ids).tobytes()
