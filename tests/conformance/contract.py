@@ -36,7 +36,7 @@ class RerankContract(ABC):
         """Return the reranker under test, around ``scorer``."""
 
     @abstractmethod
-    def candidates(self, texts: Sequence[str]) -> list[Any]:
+    def candidates(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> list[Any]:
         """Return the framework's objects, with ids, metadata and first-stage scores."""
 
     @abstractmethod
@@ -110,6 +110,14 @@ class RerankContract(ABC):
             original = given[self.identity(one)]
             assert self.text(one) == self.text(original)
             assert self.metadata(one)["source"] == self.metadata(original)["source"]
+
+    def test_two_texts_under_one_id_keep_their_own_scores(self, rerank: Rerank) -> None:
+        given = self.candidates(["gamma", "alpha"], ids=["same", "same"])
+        kept = rerank(self.keeping_all(RecordingScorer(SCORES)), given)
+        assert [(self.text(one), self.score(one)) for one in kept] == [
+            ("alpha", 0.5),
+            ("gamma", -1.5),
+        ]
 
     def test_scores_are_python_floats_and_dump_as_json(self, rerank: Rerank) -> None:
         scorer = RecordingScorer(lambda passage: np.float32(SCORES[passage]))  # type: ignore[arg-type,return-value]
@@ -195,11 +203,20 @@ class RerankContract(ABC):
             scorer = WaitingScorer(SCORES)
             reranker = self.keeping_all(scorer)
             task = asyncio.create_task(self.acall(reranker, self.candidates(list(SCORES))))
-            await scorer.asked.wait()
+            await scorer.asked_by(task)
             scorer.go.set()
             return await task
 
         assert self.texts(asyncio.run(main())) == BEST_FIRST
+
+    def test_concurrent_calls_get_their_own_results(self) -> None:
+        async def main() -> list[list[Any]]:
+            reranker = self.keeping_all(RecordingScorer(lambda passage: float(len(passage))))
+            calls = [self.acall(reranker, self.candidates(["x", "x" * n])) for n in range(2, 50)]
+            return await asyncio.gather(*calls)
+
+        for n, kept in enumerate(asyncio.run(main()), start=2):
+            assert [self.score(one) for one in kept] == [float(n), 1.0]
 
     @pytest.mark.parametrize("settings", [{}, {"on_error": "first_stage"}])
     def test_cancellation_reaches_the_scorer(self, settings: dict[str, str]) -> None:
@@ -207,7 +224,7 @@ class RerankContract(ABC):
             scorer = WaitingScorer(SCORES)
             reranker = self.keeping_all(scorer, **settings)
             task = asyncio.create_task(self.acall(reranker, self.candidates(["alpha"])))
-            await scorer.asked.wait()
+            await scorer.asked_by(task)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -49,11 +49,11 @@ class RecordingCallbacks(BaseCallbackHandler):
 class CompressorTests(RerankContract):
     """Subclass, and say in ``make`` how your compressor is built around a scorer."""
 
-    def candidates(self, texts: Sequence[str]) -> list[Document]:
+    def candidates(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> list[Document]:
         return [
             Document(
                 text,
-                id=f"id-{place}",
+                id=ids[place] if ids else f"id-{place}",
                 # The score of an earlier reranker, which the new one must replace.
                 metadata={"source": f"{text}.txt", "relevance_score": 9.9, "score": place / 8},
             )
@@ -123,7 +123,7 @@ class CompressorTests(RerankContract):
                 self.keeping_all(scorer), self.candidates(["alpha"]), callbacks=[recorder]
             )
             task = asyncio.create_task(call)
-            await scorer.asked.wait()
+            await scorer.asked_by(task)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -88,12 +88,14 @@ def recorded_events() -> Iterator[RecordingEvents]:
 class PostprocessorTests(RerankContract):
     """Subclass, and say in ``make`` how your postprocessor is built around a scorer."""
 
-    def candidates(self, texts: Sequence[str]) -> list[NodeWithScore]:
+    def candidates(
+        self, texts: Sequence[str], ids: Sequence[str] | None = None
+    ) -> list[NodeWithScore]:
         return [
             NodeWithScore(
                 node=TextNode(
                     text=text,
-                    id_=f"id-{place}",
+                    id_=ids[place] if ids else f"id-{place}",
                     metadata={"source": f"{text}.txt"},
                     excluded_embed_metadata_keys=["source"],
                 ),
@@ -182,7 +184,7 @@ class PostprocessorTests(RerankContract):
             reranker = self.keeping_all(scorer)
             callbacks = self.observed(reranker)
             task = asyncio.create_task(self.acall(reranker, self.candidates(["alpha"])))
-            await scorer.asked.wait()
+            await scorer.asked_by(task)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 
 class RecordingScorer:
@@ -67,6 +67,15 @@ class WaitingScorer(RecordingScorer):
 
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
         raise AssertionError("score() was called where ascore() should be awaited")
+
+    async def asked_by(self, task: asyncio.Task[Any]) -> None:
+        """Wait until ``task`` waits here; if it ends without, raise what it raised."""
+        asked = asyncio.create_task(self.asked.wait())
+        await asyncio.wait({asked, task}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            asked.cancel()
+            await task
+            raise AssertionError("the scorer's ascore() was not awaited")
 
     async def ascore(self, query: str, passages: Sequence[str]) -> list[float]:
         self.asked.set()
