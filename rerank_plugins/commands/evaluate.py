@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             display.console.print(
-                f"interrupted; {arguments.output} keeps what is done: the same command goes on there",
+                f"interrupted; what is done is in {arguments.output}; the same command goes on",
                 markup=False,
             )
             return 130

@@ -7,7 +7,7 @@ import json
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -63,7 +63,6 @@ class JsonlCorpus:
         order = np.argsort(unsorted, kind="stable")
         self._hashes = unsorted[order]
         self._starts = np.frombuffer(starts, dtype=np.int64)[order]
-        self._file = self.path.open("rb")
         self._check_duplicates()
 
     def __len__(self) -> int:
@@ -77,37 +76,30 @@ class JsonlCorpus:
         return [bool(value) for value in found]
 
     def passages(self, doc_ids: Sequence[str]) -> list[str | None]:
-        return [self._passage(doc_id) for doc_id in doc_ids]
+        with self.path.open("rb") as file:
+            return [self._passage(file, doc_id) for doc_id in doc_ids]
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _passage(self, doc_id: str) -> str | None:
+    def _passage(self, file: BinaryIO, doc_id: str) -> str | None:
         wanted = hash(doc_id)
         place = int(np.searchsorted(self._hashes, wanted))
         # Two ids may share a hash: the id on the line decides.
         while place < len(self._hashes) and self._hashes[place] == wanted:
-            record = self._read(int(self._starts[place]))
+            record = _read(file, int(self._starts[place]))
             if record["_id"] == doc_id:
                 return f"{record.get('title') or ''} {record['text']}".strip()
             place += 1
         return None
 
-    def _read(self, start: int) -> dict[str, Any]:
-        self._file.seek(start)
-        record: dict[str, Any] = json.loads(self._file.readline())
-        return record
-
     def _check_duplicates(self) -> None:
-        for place in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]):
-            first, second = (int(self._starts[place + step]) for step in (0, 1))
-            doc_id = self._read(second)["_id"]
-            if self._read(first)["_id"] == doc_id:
-                raise DataFormatError(
-                    f"{self.path}:{self._line(second)}: document {doc_id!r} comes again, first on "
-                    f"line {self._line(first)}; keep one"
-                )
+        with self.path.open("rb") as file:
+            for place in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]):
+                first, second = (int(self._starts[place + step]) for step in (0, 1))
+                doc_id = _read(file, second)["_id"]
+                if _read(file, first)["_id"] == doc_id:
+                    raise DataFormatError(
+                        f"{self.path}:{self._line(second)}: document {doc_id!r} comes again, first "
+                        f"on line {self._line(first)}; keep one"
+                    )
 
     def _line(self, start: int) -> int:
         return next(number for number, place, _ in numbered_lines(self.path) if place == start)
@@ -131,6 +123,12 @@ def read_queries(path: str | Path) -> dict[str, str]:
             f'{path} holds no queries; expected lines {{"_id": ..., "text": ...}}'
         )
     return queries
+
+
+def _read(file: BinaryIO, start: int) -> dict[str, Any]:
+    file.seek(start)
+    record: dict[str, Any] = json.loads(file.readline())
+    return record
 
 
 def _record(raw: bytes, path: Path, number: int) -> dict[str, Any]:
