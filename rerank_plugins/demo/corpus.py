@@ -63,7 +63,7 @@ def _modules(track: Track) -> Iterator[list[Entry]]:
         yield [topic]
     for path in track(source_files(), "Reading the standard library"):
         yield list(source_entries(path))
-    yield list(compiled_entries())
+    yield from compiled_entries()
 
 
 def _passages(entries: Sequence[Entry]) -> Iterator[Passage]:

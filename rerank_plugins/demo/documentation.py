@@ -175,29 +175,33 @@ def _arguments(arguments: ast.arguments) -> str:
     return ", ".join(names[1:] if names[0] in {"self", "cls"} else names)
 
 
-def compiled_entries() -> Iterator[Entry]:
-    """Yield the documented public symbols that are written in C."""
+def compiled_entries() -> Iterator[list[Entry]]:
+    """Yield, for each module with parts in C, its documented public symbols."""
     for name in _COMPILED:
         try:
             module = importlib.import_module(name)
         except ImportError:  # of another platform, or left out of this build
             continue
-        prefix = "" if name == "builtins" else f"{name}."
-        if module.__doc__:
-            yield Entry(name, name, "", inspect.cleandoc(module.__doc__))
-        for key, value in sorted(vars(module).items()):
-            home = getattr(value, "__module__", None) or ""
-            ours = home == name or home.startswith("_") or home in _COMPILED_HOMES
-            borrowed = home.lstrip("_") in _COMPILED and home.lstrip("_") != name
-            if key.startswith("_") or borrowed or not ours:
-                continue
-            own_name = getattr(value, "__name__", "")
-            if own_name != key and hasattr(module, own_name):  # another name for the same thing
-                continue
-            if isinstance(value, type) and not isinstance(value, enum.EnumMeta):
-                yield from _class_entries(value, prefix + key, name)
-            elif isinstance(value, (types.BuiltinFunctionType, types.FunctionType)):
-                yield from _compiled_entry(value, prefix + key, name)
+        yield list(_module_entries(module, name))
+
+
+def _module_entries(module: types.ModuleType, name: str) -> Iterator[Entry]:
+    prefix = "" if name == "builtins" else f"{name}."
+    if module.__doc__:
+        yield Entry(name, name, "", inspect.cleandoc(module.__doc__))
+    for key, value in sorted(vars(module).items()):
+        home = getattr(value, "__module__", None) or ""
+        ours = home == name or home.startswith("_") or home in _COMPILED_HOMES
+        borrowed = home.lstrip("_") in _COMPILED and home.lstrip("_") != name
+        if key.startswith("_") or borrowed or not ours:
+            continue
+        own_name = getattr(value, "__name__", "")
+        if own_name != key and hasattr(module, own_name):  # another name for the same thing
+            continue
+        if isinstance(value, type) and not isinstance(value, enum.EnumMeta):
+            yield from _class_entries(value, prefix + key, name)
+        elif isinstance(value, (types.BuiltinFunctionType, types.FunctionType)):
+            yield from _compiled_entry(value, prefix + key, name)
 
 
 def _class_entries(cls: type, symbol: str, owner: str) -> Iterator[Entry]:
