@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,23 +34,51 @@ class PackedPairs:
     def max_length(self) -> int:
         return int(self.lengths[0]) if len(self.lengths) else 0
 
+    def select(self, rows: npt.NDArray[np.int64]) -> PackedPairs:
+        """Return only these pairs, in ascending order of ``rows``."""
+        kept = np.zeros(self.n_pairs, np.bool_)
+        kept[rows] = True
+        tokens = np.repeat(kept, self.lengths)
+        return PackedPairs(self.ids[tokens], self.type_ids[tokens], self.lengths[kept])
 
-def token_batches(lengths: Sequence[int], *, max_batch_tokens: int) -> list[list[int]]:
-    """Return lists of indices, longest first, each within ``max_batch_tokens`` when padded.
 
-    A pair longer than the budget is a batch of its own. Longest pairs come first, so an
-    out-of-memory error comes first too.
+# Below this many tokens a second worker costs more in hand-over than it saves in arithmetic.
+SMALLEST_SHARE = 256
 
-    >>> token_batches([3, 9, 4, 8], max_batch_tokens=18)
-    [[1, 3], [2, 0]]
+
+def even_batches(
+    lengths: npt.NDArray[np.int64], *, max_batch_tokens: int, n_workers: int
+) -> list[npt.NDArray[np.int64]]:
+    """Return arrays of indices, longest first, of about equal numbers of tokens.
+
+    No batch holds more than ``max_batch_tokens``, save one whose single pair is longer. There are
+    as many batches as the budget asks for, rounded up so that ``n_workers`` finish together.
+    Longest pairs come first, so an out-of-memory error comes first too.
+
+    >>> even_batches(np.array([300, 900, 400, 800]), max_batch_tokens=1800, n_workers=2)
+    [array([1, 2]), array([3, 0])]
     """
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    batches: list[list[int]] = []
-    room = 0
-    for index in order:
-        if room == 0:
-            batches.append([])
-            room = max(1, max_batch_tokens // max(1, lengths[index]))
-        batches[-1].append(index)
-        room -= 1
+    n_pairs, n_tokens = len(lengths), int(lengths.sum())
+    if n_pairs == 0:
+        return []
+    n_batches = -(-n_tokens // max_batch_tokens)
+    if n_tokens >= n_workers * SMALLEST_SHARE:
+        n_batches = -(-n_batches // n_workers) * n_workers
+    n_batches = min(n_batches, n_pairs)
+    order = np.argsort(-lengths, kind="stable")
+    # Deal neighbours in length to the same batch: a batch ends where its share of tokens does.
+    # The last pair of a batch may pass that mark, so aim low enough for the budget to hold.
+    target = n_tokens / n_batches
+    batches: list[npt.NDArray[np.int64]] = []
+    start = 0
+    ends = np.cumsum(lengths[order])
+    while start < n_pairs:
+        done = int(ends[start - 1]) if start else 0
+        left = n_batches - len(batches)
+        share = (n_tokens - done) / left if left > 0 else target
+        within = min(max(share, 1.0), float(max_batch_tokens))
+        stop = int(np.searchsorted(ends, done + within + 0.5, side="right"))
+        stop = max(stop, start + 1)
+        batches.append(order[start:stop])
+        start = stop
     return batches

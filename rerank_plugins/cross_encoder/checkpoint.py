@@ -135,7 +135,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises `ModelLoadError` for a folder without a readable config.json and
     `UnsupportedModelError` for a model that is not an encoder with a classification head.
     """
-    config = _read_json(folder / "config.json")
+    config: dict[str, Any] = _read_json(folder / "config.json")
     if "BERT_Cat" in (config.get("model_type"), *(config.get("architectures") or ())):
         if config.get("bert_model") != "distilbert-base-uncased":
             raise UnsupportedModelError(
@@ -148,7 +148,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UnsupportedModelError(
             f"{folder} holds {architectures[0]}, a generating model; this package scores encoders "
             "with a classification head. Use a sequence-classification checkpoint such as "
-            "'BAAI/bge-reranker-v2-m3', or sentence-transformers' CrossEncoder for decoder rerankers"
+            "'BAAI/bge-reranker-v2-m3', or sentence-transformers' CrossEncoder for decoders"
         )
     if (folder / "modules.json").is_file():
         extra = [
@@ -172,11 +172,11 @@ def load_tokenizer(
     folder: Path, config: Mapping[str, Any], *, trust_remote_code: bool
 ) -> PreTrainedTokenizerBase:
     """Return the folder's tokenizer, as transformers builds it."""
-    from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerBase
+    from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
     try:
         if config.get("architectures") == ["BERT_Cat"]:
-            tokenizer = BertTokenizerFast.from_pretrained(folder)
+            tokenizer = BertTokenizer.from_pretrained(folder)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:

@@ -18,7 +18,11 @@ FloatArray = npt.NDArray[np.float64]
 # A config names its activation as a dotted class name. It is data: mapped here, never imported.
 _ACTIVATIONS: dict[str, Activation] = {
     f"{module}.{name}": activation
-    for name, activation in (("Identity", "identity"), ("Sigmoid", "sigmoid"), ("Softmax", "softmax"))
+    for name, activation in (
+        ("Identity", "identity"),
+        ("Sigmoid", "sigmoid"),
+        ("Softmax", "softmax"),
+    )
     for module in ("torch.nn", "torch.nn.modules.activation", "torch.nn.modules.linear")
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rerank_plugins.cards import EMBEDDED_MODEL
@@ -24,6 +26,7 @@ def model_folder(
     cache_folder: str | None = None,
     local_files_only: bool = False,
     trust_remote_code: bool = False,
+    tokenizer_only: bool = False,
 ) -> Path:
     """Return the folder that holds ``model``, downloading a Hub id into the Hugging Face cache.
 
@@ -43,25 +46,14 @@ def model_folder(
             f"and weights, a Hub id such as 'cross-encoder/ms-marco-TinyBERT-L2-v2', or "
             f"{EMBEDDED_MODEL!r}"
         )
-    return _snapshot(model, revision, token, cache_folder, local_files_only, trust_remote_code)
-
-
-def _snapshot(
-    repo_id: str,
-    revision: str | None,
-    token: str | None,
-    cache_folder: str | None,
-    local_files_only: bool,
-    trust_remote_code: bool,
-) -> Path:
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
     small_files = [*_SMALL_FILES, "*.py"] if trust_remote_code else _SMALL_FILES
 
     def fetch(*patterns: str) -> Path:
         return Path(
             snapshot_download(
-                repo_id,
+                model,
                 revision=revision,
                 token=token,
                 cache_dir=os.path.expanduser(cache_folder) if cache_folder else None,
@@ -71,12 +63,21 @@ def _snapshot(
             )
         )
 
-    wanted = f"model {repo_id!r}" + (f" at revision {revision!r}" if revision else "")
-    try:
+    wanted = f"model {model!r}" + (f" at revision {revision!r}" if revision else "")
+    with _explained(wanted, local_files_only=local_files_only):
+        if tokenizer_only:
+            return fetch()
         folder = fetch("model*.safetensors")
-        if not any(folder.glob("*.safetensors")):
-            folder = fetch("pytorch_model*.bin")
-        return folder
+        return folder if any(folder.glob("*.safetensors")) else fetch("pytorch_model*.bin")
+
+
+@contextmanager
+def _explained(wanted: str, *, local_files_only: bool) -> Iterator[None]:
+    """Turn what the Hub's client raises into a `ModelLoadError` that says what to do."""
+    from huggingface_hub import errors
+
+    try:
+        yield
     except errors.GatedRepoError as error:
         raise ModelLoadError(
             f"{wanted} is gated: ask for access on its Hub page, then pass token=..."
@@ -96,4 +97,6 @@ def _snapshot(
         )
         raise ModelLoadError(f"{wanted} {why}; {_OFFLINE_HINT}") from error
     except (OSError, ValueError) as error:  # every other Hub, network or name error is one of these
-        raise ModelLoadError(f"{wanted} cannot be had from the Hub: {error}; {_OFFLINE_HINT}") from error
+        raise ModelLoadError(
+            f"{wanted} cannot be had from the Hub: {error}; {_OFFLINE_HINT}"
+        ) from error

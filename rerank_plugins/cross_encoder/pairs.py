@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import tokenizers
 
 from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
 from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
@@ -109,9 +110,10 @@ def longest_first(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
 class PairEncoder:
     """Turns texts into `Rows` and rows into `PackedPairs`."""
 
-    def __init__(self, texts: TextEncoder, template: PairTemplate) -> None:
+    def __init__(self, texts: TextEncoder, template: PairTemplate, tokenizer_json: str) -> None:
         self._texts = texts
         self._template = template
+        self._tokenizer_json = tokenizer_json
 
     def check_max_length(self, max_length: int) -> None:
         """Raise `InvalidArgumentError` unless a query token and a passage token would fit."""
@@ -166,6 +168,30 @@ class PairEncoder:
             type_ids=np.repeat(np.tile(types, len(order)), counts),
             lengths=lengths.astype(np.int32),
         )
+
+    def truncated(
+        self, query: str, passages: Sequence[str], *, max_length: int, windows: bool
+    ) -> list[bool]:
+        """Say for each passage whether its pair loses tokens."""
+        rows = self.rows([query] * len(passages), passages, max_length=max_length, windows=windows)
+        return [bool(flag) for flag in rows.truncated]
+
+    def characters(
+        self, query: str, passage: str, start: int, *, max_length: int, windows: bool
+    ) -> tuple[int, int]:
+        """Return the range of characters of the row whose first passage token is at ``start``."""
+        rows = self.rows([query], [passage], max_length=max_length, windows=windows)
+        row = rows.starts.tolist().index(start)
+        if len(rows.tails) == 1 and not rows.truncated[0]:
+            return 0, len(passage)
+        if len(rows.tails[row]) == 0:
+            return 0, 0
+        # Offsets are asked for seldom and cost much: from the real tokenizer, only here.
+        tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer_json)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        offsets = tokenizer.encode(passage, add_special_tokens=False).offsets
+        return offsets[start][0], offsets[start + len(rows.tails[row]) - 1][1]
 
     def _head(self, query_ids: IntArray) -> IntArray:
         return np.concatenate((self._template.prefix, query_ids, self._template.middle))

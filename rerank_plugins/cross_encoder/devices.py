@@ -1,0 +1,96 @@
+"""A device's name in, a copy of the model on it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.head_rule import FloatArray, HeadRule
+from rerank_plugins.errors import DeviceError, InvalidArgumentError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+Forward = Callable[[PackedPairs], Tensor]
+
+
+@dataclass(slots=True)
+class ModelReplica:
+    """A forward pass on one device, and how its logits become decisions."""
+
+    forward: Forward
+    rule: HeadRule
+    n_workers: int
+    runs_ahead: bool
+    pads: bool
+
+    def launch(self, pairs: PackedPairs) -> Tensor:
+        """Return logits (n_pairs, n_labels); on CUDA the device may still be computing them."""
+        return self.forward(pairs)
+
+    def collect(self, launched: object) -> FloatArray:
+        """Return decisions (n_pairs,), waiting for the device."""
+        assert isinstance(launched, Tensor)
+        return self.rule.decision(launched.cpu().numpy())
+
+
+def resolve_devices(device: str | list[str] | tuple[str, ...] | None) -> list[torch.device]:
+    """Return the devices that a ``device`` argument names; None picks CUDA, then MPS, then CPU."""
+    if device is None:
+        if torch.cuda.is_available():
+            return [torch.device("cuda")]
+        return [torch.device("mps" if torch.backends.mps.is_available() else "cpu")]
+    names = [device] if isinstance(device, (str, torch.device)) else list(device)
+    if not names:
+        raise InvalidArgumentError("device is an empty list; name at least one, such as 'cpu'")
+    return [_resolve(name) for name in names]
+
+
+def _resolve(name: str | torch.device) -> torch.device:
+    available = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    hint = f"here there is {', '.join(available)}"
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(f"device {name!r} is not a device name; {hint}") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"device {name!r} is not supported; {hint}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r} does not exist; {hint}")
+    if device.type == "mps" and "mps" not in available:
+        raise DeviceError(f"device {name!r} does not exist; {hint}")
+    return device
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> str:
+    """Return the dtype's name that ``"auto"`` stands for: float16 on CUDA, float32 elsewhere."""
+    names = ("auto", *DTYPES, "int8")
+    if dtype not in names:
+        raise InvalidArgumentError(f"dtype must be one of {', '.join(names)}; got {dtype!r}")
+    if dtype == "auto":
+        return "float16" if device.type == "cuda" else "float32"
+    if dtype == "float16" and device.type == "cpu":
+        raise InvalidArgumentError(
+            "dtype='float16' is not for the CPU, where it is slower than float32; "
+            "use 'float32', 'bfloat16' or 'int8'"
+        )
+    if dtype == "int8" and device.type != "cpu":
+        raise InvalidArgumentError(
+            f"dtype='int8' is for the CPU; on {device} use 'float16' or 'bfloat16'"
+        )
+    return dtype
+
+
+def default_batch_tokens(device: torch.device, hidden_size: int) -> int:
+    """Return the tokens a batch that suit the device's caches, or fill it.
+
+    On a CPU a batch's activations should stay in a core's own cache; on a GPU a batch must be
+    large enough to hide what the host does.
+    """
+    if device.type == "cpu":
+        return max(512, 4096 * 128 // hidden_size)
+    return max(8192, 131_072 * 128 // hidden_size)

@@ -1,0 +1,163 @@
+"""A model's name in, everything that scores with it out: tokens, head rule, copies on devices."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rerank_plugins.cross_encoder.checkpoint import bert_weights, load_tokenizer, read_config
+from rerank_plugins.cross_encoder.devices import (
+    DTYPES,
+    Forward,
+    ModelReplica,
+    default_batch_tokens,
+    resolve_devices,
+    resolve_dtype,
+)
+from rerank_plugins.cross_encoder.head_rule import HeadRule, head_rule
+from rerank_plugins.cross_encoder.hub import model_folder
+from rerank_plugins.cross_encoder.pairs import PairEncoder, PairTemplate
+from rerank_plugins.cross_encoder.tokens import text_encoder
+from rerank_plugins.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from rerank_plugins.cross_encoder.bert import BertWeights
+
+# Position tables of these begin after the padding index, so two rows are not for tokens.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
+
+
+@dataclass(slots=True)
+class Model:
+    """A loaded model. ``max_length`` is in tokens a pair, special ones included."""
+
+    name: str
+    rule: HeadRule
+    encoder: PairEncoder
+    replicas: list[ModelReplica]
+    device_names: list[str]
+    dtype: str
+    max_length: int
+    max_batch_tokens: int
+
+
+def load_model(
+    name: str,
+    *,
+    revision: str | None,
+    device: str | Sequence[str] | None,
+    dtype: str,
+    local_files_only: bool,
+    token: str | None,
+    cache_folder: str | None,
+    trust_remote_code: bool,
+) -> Model:
+    """Load ``name`` onto its devices; see `CrossEncoderScorer` for the arguments and errors."""
+    devices = resolve_devices(device)  # type: ignore[arg-type]
+    dtypes = {resolve_dtype(dtype, each) for each in devices}
+    if len(dtypes) > 1:
+        raise InvalidArgumentError(
+            f"dtype='auto' means {' and '.join(sorted(dtypes))} on device={device!r}; name one dtype"
+        )
+    hub: dict[str, Any] = {
+        "token": token,
+        "cache_folder": cache_folder,
+        "local_files_only": local_files_only,
+        "trust_remote_code": trust_remote_code,
+    }
+    folder = model_folder(name, revision=revision, **hub)
+    config = read_config(folder)
+    tokenizer_folder = folder
+    if config.get("architectures") == ["BERT_Cat"] and not _has_tokenizer(folder):
+        # This checkpoint was published without a tokenizer; its config names where it is from.
+        tokenizer_folder = model_folder(config["bert_model"], **hub, tokenizer_only=True)
+    tokenizer = load_tokenizer(tokenizer_folder, config, trust_remote_code=trust_remote_code)
+    weights = bert_weights(folder, config)
+    dtype_name = dtypes.pop()
+    if weights is not None:
+        n_labels = weights.head.classifier.weight.shape[0]
+        hidden_size = weights.hidden_size
+        n_positions = weights.embeddings.position.shape[0]
+        forwards = [_bert_forward(weights, each, dtype_name) for each in devices]
+    else:
+        from rerank_plugins.cross_encoder.automodel import AutomodelForward
+
+        if dtype_name == "int8":
+            raise InvalidArgumentError(
+                f"dtype='int8' is for BERT-shaped models, and {name!r} is a "
+                f"{config.get('model_type')}; use dtype='float32' or 'bfloat16'"
+            )
+        automodels = [
+            AutomodelForward(
+                folder,
+                tokenizer,
+                device=each,
+                dtype=DTYPES[dtype_name],
+                trust_remote_code=trust_remote_code,
+            )
+            for each in devices
+        ]
+        settings = automodels[0].model.config
+        n_labels, hidden_size = settings.num_labels, getattr(settings, "hidden_size", 768)
+        n_positions = _positions(settings)
+        forwards = list(automodels)
+    rule = head_rule(n_labels, config)
+    replicas = [
+        ModelReplica(
+            forward,
+            rule,
+            n_workers=torch.get_num_threads() if each.type == "cpu" else 1,
+            runs_ahead=each.type == "cuda",
+            pads=weights is None,
+        )
+        for forward, each in zip(forwards, devices, strict=True)
+    ]
+    return Model(
+        name=name,
+        rule=rule,
+        encoder=_pair_encoder(tokenizer),
+        replicas=replicas,
+        device_names=[str(each) for each in devices],
+        dtype=dtype_name,
+        max_length=min(n_positions, tokenizer.model_max_length),
+        max_batch_tokens=min(default_batch_tokens(each, hidden_size) for each in devices),
+    )
+
+
+def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> Forward:
+    if device.type != "cpu":
+        from rerank_plugins.cross_encoder.cuda import CudaForward
+
+        return CudaForward(weights, device=device, dtype=DTYPES[dtype])
+    if dtype == "int8":
+        from rerank_plugins.cross_encoder.quantized import QuantizedForward
+
+        return QuantizedForward(weights)
+    from rerank_plugins.cross_encoder.cpu import CpuForward
+
+    return CpuForward(weights, dtype=DTYPES[dtype])
+
+
+def _pair_encoder(tokenizer: PreTrainedTokenizerBase) -> PairEncoder:
+    backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    return PairEncoder(text_encoder(backend), PairTemplate.of(tokenizer), backend.to_str())
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+
+
+def _positions(config: Any) -> int:
+    """Return how many tokens a transformers config allows; as many as you like where it is silent."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or positions < 0:
+        return sys.maxsize
+    offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0
+    return int(positions) - offset
