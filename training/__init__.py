@@ -1,0 +1,1 @@
+"""How the embedded cross-encoder was made: one command, ``python -m training``."""

@@ -1,0 +1,198 @@
+"""Distillation: the student learns the teachers' order of each list."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import BertForSequenceClassification
+
+from training.lists import Lists
+from training.student import TokenStore, score_pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long and how hard to train; ``minutes`` ends the run early, on a decayed rate."""
+
+    lists: int
+    minutes: float
+    lists_per_step: int = 32
+    learning_rate: float = 1e-3
+    warm_up: float = 0.03
+    weight_decay: float = 0.01
+    max_length: int = 128
+    long_length: int = 256
+    long_share: float = 0.06
+    offset_share: float = 0.3
+    own_passage_weight: float = 0.3
+    average_steps: int = 400
+    seed: int = 0
+
+    def rate(self, progress: float) -> float:
+        """Return the learning rate after ``progress`` (0 to 1) of the run.
+
+        >>> schedule = Schedule(lists=1, minutes=1.0, learning_rate=1.0, warm_up=0.5)
+        >>> [schedule.rate(progress) for progress in (0.25, 0.5, 0.75, 1.0)]
+        [0.5, 1.0, 0.5, 0.0]
+        """
+        if progress < self.warm_up:
+            return self.learning_rate * progress / self.warm_up
+        return self.learning_rate * max(0.0, (1 - progress) / (1 - self.warm_up))
+
+
+def list_loss(scores: Tensor, targets: Tensor, *, own_passage_weight: float) -> Tensor:
+    """Return the loss of lists (n_lists, size) whose own passage is column 0.
+
+    The KL divergence from the teachers' distribution over the list, and a little cross-entropy
+    on the passage that the query was made from, which the teachers do not know.
+
+    >>> list_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), own_passage_weight=0.0).item()
+    0.0
+    """
+    log_student = F.log_softmax(scores, dim=-1)
+    log_teacher = F.log_softmax(targets, dim=-1)
+    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    if own_passage_weight == 0.0:
+        return divergence
+    return divergence - own_passage_weight * log_student[:, 0].mean()
+
+
+def list_order(n_lists: int, *, seed: int) -> Iterator[np.ndarray]:
+    """Yield row numbers for ever, each pass over the lists in a new order."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from rng.permutation(n_lists)[:, None]
+
+
+class WeightAverage:
+    """A running mean of the weights, which is steadier than the weights at a high rate."""
+
+    def __init__(self, student: BertForSequenceClassification, *, steps: int) -> None:
+        self.student = copy.deepcopy(student).requires_grad_(requires_grad=False).eval()
+        self._steps = steps
+        self._seen = 0
+
+    @torch.no_grad()
+    def update(self, student: BertForSequenceClassification) -> None:
+        self._seen += 1
+        # Over fewer steps at first, so that the untrained start fades.
+        share = 1 / min(self._steps, 1 + self._seen / 5)
+        torch._foreach_lerp_(list(self.student.parameters()), list(student.parameters()), share)
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """What a run needs to go on after an interruption."""
+
+    path: Path
+
+    def save(self, step: int, seconds: float, **states: object) -> None:
+        partial = self.path.with_suffix(".partial")
+        torch.save({"step": step, "seconds": seconds, **states}, partial)
+        partial.rename(self.path)
+
+
+def train(
+    student: BertForSequenceClassification,
+    lists: Lists,
+    queries: TokenStore,
+    passages: TokenStore,
+    *,
+    schedule: Schedule,
+    folder: Path,
+    validate: Callable[[BertForSequenceClassification], dict[str, float]],
+    validate_every_s: float = 300.0,
+    progress: Callable[[int, float], None] | None = None,
+) -> BertForSequenceClassification:
+    """Return the averaged student after the whole schedule; go on where a former run stopped.
+
+    ``folder`` gets ``checkpoint.pt`` and ``log.jsonl``; ``progress`` hears (lists done, loss).
+    """
+    torch.manual_seed(schedule.seed)
+    rng = np.random.default_rng(schedule.seed)
+    optimizer = torch.optim.AdamW(
+        student.parameters(),
+        lr=0.0,
+        weight_decay=schedule.weight_decay,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+    average = WeightAverage(student, steps=schedule.average_steps)
+    checkpoint = Checkpoint(folder / "checkpoint.pt")
+    total = max(1, schedule.lists // schedule.lists_per_step)
+    step, seconds = 0, 0.0
+    if checkpoint.path.exists():
+        saved = torch.load(checkpoint.path, weights_only=True)
+        student.load_state_dict(saved["student"])
+        average.student.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step, seconds = saved["step"], saved["seconds"]
+    order = list_order(len(lists), seed=schedule.seed + step)
+    started, last_validated = time.monotonic() - seconds, time.monotonic()
+    losses: list[float] = []
+    while True:
+        seconds = time.monotonic() - started
+        done = max(step / total, seconds / (60 * schedule.minutes))
+        if done >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(done)
+        rows = np.concatenate([next(order) for _ in range(schedule.lists_per_step)])
+        batch = lists[rows]
+        pairs = [
+            (queries[int(query)], passages[int(candidate)])
+            for query, candidates in zip(batch.query, batch.candidates, strict=True)
+            for candidate in candidates
+        ]
+        long = rng.random() < schedule.long_share
+        offsets = [
+            int(rng.integers(1, 384)) if rng.random() < schedule.offset_share else 0
+            for _ in range(8)
+        ]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            scores = score_pairs(
+                student,
+                pairs,
+                max_length=schedule.long_length if long else schedule.max_length,
+                offsets=offsets,
+            )
+        scores = scores.view(batch.targets.shape)
+        targets = torch.from_numpy(batch.targets)
+        loss = list_loss(scores, targets, own_passage_weight=schedule.own_passage_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        average.update(student)
+        step += 1
+        losses.append(loss.item())
+        if progress is not None:
+            progress(schedule.lists_per_step, losses[-1])
+        if time.monotonic() - last_validated > validate_every_s or step == 1:
+            figures = {
+                "step": step,
+                "lists": step * schedule.lists_per_step,
+                "seconds": round(seconds, 1),
+                "loss": round(float(np.mean(losses[-200:])), 4),
+                **validate(average.student),
+            }
+            with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(figures) + "\n")
+            checkpoint.save(
+                step,
+                seconds,
+                student=student.state_dict(),
+                average=average.student.state_dict(),
+                optimizer=optimizer.state_dict(),
+            )
+            last_validated = time.monotonic()
+    return average.student

