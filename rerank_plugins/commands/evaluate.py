@@ -143,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
             display.console.print(
                 f"interrupted; what is done is in {arguments.output}; the same command goes on",
                 markup=False,
+                soft_wrap=True,
             )
             return 130
     if arguments.json:

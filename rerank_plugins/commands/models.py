@@ -51,7 +51,7 @@ def _table() -> Table:
         f"100), passages a second on a V100. Source: {PUBLISHED_SOURCE}",
         caption_justify="left",
     )
-    table.add_column("model", overflow="fold")
+    table.add_column("model", no_wrap=True)
     for name in ("layers", "hidden", "parameters"):
         table.add_column(name, justify="right")
     table.add_column("score")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ class ProgressFile:
         changed = [
             f"{name} was {before.get(name)!r} and is {self.settings.get(name)!r}"
             for name in {**before, **self.settings}
-            if before.get(name) != self.settings.get(name)
+            if not _same(before.get(name), self.settings.get(name))
         ]
         if changed:
             raise DataFormatError(
@@ -110,3 +111,11 @@ class ProgressFile:
             f"{self.path}:{number}: not a line that an evaluation wrote; give another output "
             "folder, or discard what is there with --restart (restart=True)"
         )
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Compare two settings; scores may differ by what rounding to another dtype's digits does."""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = zip(before, now, strict=True)
+        return all(math.isclose(left, right, rel_tol=0.01, abs_tol=0.02) for left, right in pairs)
+    return bool(before == now)

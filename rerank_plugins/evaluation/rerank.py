@@ -99,6 +99,16 @@ def rerank_to_file(
     return done
 
 
+_PROBE = (
+    "how do vaccines work",
+    [
+        "A vaccine trains the immune system to recognise a pathogen before it is met.",
+        "How the tides work: the Moon pulls on the water of the oceans.",
+        "work",
+    ],
+)
+
+
 def _tag(model: str) -> str:
     return "-".join(model.split()) or "model"
 
@@ -106,11 +116,12 @@ def _tag(model: str) -> str:
 def _settings(scorer: Scorer, collection: Collection) -> dict[str, Any]:
     """Everything that scores depend on, by name, so that a change can be named too."""
     settings: dict[str, Any] = {"model": scorer.model, "score_unit": scorer.score_unit}
-    for name in ("revision", "device", "dtype", "max_length", "long_documents", "digest"):
+    for name in ("device", "dtype", "max_length"):
         if hasattr(scorer, name):
-            value = getattr(scorer, name)
-            settings[name] = value if isinstance(value, (int, float, type(None))) else str(value)
+            settings[name] = getattr(scorer, name)
+    # A model can change under its name; then these scores change.
     return settings | {
+        "probe": scorer.score(*_PROBE),
         "depth": collection.depth,
         "run": collection.run.digest,
         "corpus": collection.corpus.digest,
