@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,6 +22,16 @@ from rerank_plugins.cross_encoder.staging import BatchShape
 from rerank_plugins.errors import InvalidArgumentError
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    # Two threads on small products wait for each other for longer than they compute.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 SHAPES: list[dict[str, Any]] = [
     {},
@@ -223,8 +233,8 @@ def test_float32_on_a_gpu_equals_the_cpu(cuda: torch.device) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_graphs_change_nothing(dtype: torch.dtype, cuda: torch.device) -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 1e-2)])
+def test_graphs_change_nothing(dtype: torch.dtype, tolerance: float, cuda: torch.device) -> None:
     weights = _model("tinybert-l2")
     with_graphs = CudaForward(weights, device=cuda, dtype=dtype)
     without = CudaForward(weights, device=cuda, dtype=dtype, graph_max_tokens=0)
@@ -237,7 +247,7 @@ def test_graphs_change_nothing(dtype: torch.dtype, cuda: torch.device) -> None:
         # Read only after all have run: no batch may write over the logits or ids of another.
         logits = [with_graphs(pairs) for pairs in batches]
         for got, want in zip(logits, expected, strict=True):
-            torch.testing.assert_close(got.cpu(), want, atol=2e-3, rtol=0)
+            torch.testing.assert_close(got.cpu(), want, atol=tolerance, rtol=0)
 
 
 @pytest.mark.gpu
@@ -276,12 +286,12 @@ def test_too_large_a_batch_is_out_of_memory_and_the_next_one_runs(cuda: torch.de
     small = random_pairs(LENGTHS, vocabulary=500)
     before = forward(small).cpu()
     torch.cuda.empty_cache()
-    free, total = torch.cuda.mem_get_info(cuda)
-    held = total - free
+    allowed = torch.cuda.memory_reserved(cuda) + 2**28
     try:
-        torch.cuda.set_per_process_memory_fraction(min(1.0, (held + 2**28) / total))
+        _, total = torch.cuda.mem_get_info(cuda)
+        torch.cuda.set_per_process_memory_fraction(allowed / total)
         with pytest.raises(torch.OutOfMemoryError):
             forward(random_pairs([500] * 4_000, vocabulary=500))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    torch.testing.assert_close(forward(small).cpu(), before, atol=2e-3, rtol=0)
+    torch.testing.assert_close(forward(small).cpu(), before, atol=1e-2, rtol=0)

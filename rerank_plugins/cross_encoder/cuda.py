@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import AbstractContextManager, nullcontext
 
@@ -10,10 +11,14 @@ from torch import Tensor
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.bert import BertWeights
+from rerank_plugins.cross_encoder.fused import FusedForward, unsupported
 from rerank_plugins.cross_encoder.graphs import Graphs, capture_on
 from rerank_plugins.cross_encoder.packed import PackedForward, PackedWeights
+from rerank_plugins.cross_encoder.parity import disagreement
 from rerank_plugins.cross_encoder.staging import BatchShape
 from rerank_plugins.errors import InvalidArgumentError
+
+logger = logging.getLogger(__name__)
 
 # A hundred candidates of two hundred tokens. Above this the device works longer than the host
 # takes to launch the kernels, and rounding the shape up costs more than the launches.
@@ -47,10 +52,8 @@ class CudaForward:
         self._n_labels = weights.head.classifier.weight.shape[0]
         with self._on_device(), torch.inference_mode():
             packed = PackedWeights.of(weights, device=device, dtype=dtype)
-            self._forward = PackedForward(packed)
-            self._graphs = (
-                Graphs(capture_on(device, self._forward)) if self._graph_max_tokens else None
-            )
+            self._forward = _forward(packed, device, dtype)
+            self._graphs = Graphs(capture_on(device, self._forward))
 
     def __call__(self, pairs: PackedPairs) -> Tensor:
         if pairs.n_pairs == 0:
@@ -63,15 +66,35 @@ class CudaForward:
                 f"{self._max_positions}: truncate pairs to max_length={self._max_positions} or less"
             )
         with self._lock, self._on_device(), torch.inference_mode():
-            if self._graphs is not None and shape.n_tokens <= self._graph_max_tokens:
-                rounded = shape.rounded(max_positions=self._max_positions)
-                replay = self._graphs.get(rounded)
-                if replay is not None:
-                    # A copy, since the next replay writes over the graph's own logits.
-                    return replay(rounded.host(pairs, pinned=True))[: shape.n_pairs].clone()
+            rounded = shape.rounded(max_positions=self._max_positions)
+            replay = self._graphs.get(rounded) if self._graphable(rounded) else None
+            if replay is not None:
+                # A copy, since the next replay writes over the graph's own logits.
+                return replay(rounded.host(pairs, pinned=True))[: shape.n_pairs].clone()
             host = shape.host(pairs, pinned=self._device.type == "cuda")
             return self._forward(shape.batch(host.to(self._device, non_blocking=True)))
+
+    def _graphable(self, shape: BatchShape) -> bool:
+        # A graph keeps its memory, and one long pair among many short ones pads to a lot of it.
+        limit = self._graph_max_tokens
+        return shape.n_tokens <= limit and shape.n_padded <= 4 * limit
 
     def _on_device(self) -> AbstractContextManager[object]:
         # Triton and the graphs use the current device, whatever their tensors say.
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+
+
+def _forward(weights: PackedWeights, device: torch.device, dtype: torch.dtype) -> PackedForward:
+    """Return the kernels where they run and agree with plain PyTorch, else plain PyTorch."""
+    if device.type != "cuda":
+        return PackedForward(weights)
+    reason = unsupported(device, dtype)
+    if reason is not None:
+        logger.info("plain PyTorch instead of Triton kernels: %s", reason)
+        return PackedForward(weights)
+    fused = FusedForward(weights)
+    reason = disagreement(fused, device)
+    if reason is not None:
+        logger.warning("plain PyTorch instead of Triton kernels: %s", reason)
+        return PackedForward(weights)
+    return fused

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -91,10 +91,14 @@ def capture_on(
 
     The graphs share one memory pool, so they may only be replayed one after another.
     """
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    pool = torch.cuda.graph_pool_handle()
+    stream: torch.cuda.Stream | None = None
+    pool: Any = None
 
     def capture(shape: BatchShape) -> Replay:
+        nonlocal stream, pool
+        if stream is None:
+            stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            pool = torch.cuda.graph_pool_handle()
         current = torch.cuda.current_stream(device)
         array = torch.zeros(shape.size, dtype=torch.int32, device=device)
         with _CAPTURE:

@@ -49,6 +49,11 @@ class BatchShape:
         )
 
     @property
+    def n_padded(self) -> int:
+        """How many tokens there are when every pair is padded, as in the general path."""
+        return self.n_pairs * self.max_length
+
+    @property
     def size(self) -> int:
         """How many int32 the array has."""
         return self._types + _aligned(self.n_tokens)
