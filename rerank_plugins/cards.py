@@ -79,7 +79,7 @@ class Head:
         """
         if self.labels == 2:
             return "log-odds of label 1"
-        return "one logit" if self.activation == "identity" else "sigmoid of one logit"
+        return "logit" if self.activation == "identity" else "sigmoid of the logit"
 
 
 @dataclass(frozen=True, slots=True)

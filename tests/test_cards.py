@@ -115,8 +115,8 @@ def test_a_card_is_plain_data() -> None:
     data = json.loads(json.dumps([card.as_dict() for card in CARDS]))
     assert [row["model"] for row in data] == [card.model for card in CARDS]
     assert {row["head_rule"] for row in data} == {
-        "one logit",
-        "sigmoid of one logit",
+        "logit",
+        "sigmoid of the logit",
         "log-odds of label 1",
     }
     assert data[-1]["published"] is None

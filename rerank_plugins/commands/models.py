@@ -51,10 +51,10 @@ def _table() -> Table:
         f"100), passages a second on a V100. Source: {PUBLISHED_SOURCE}",
         caption_justify="left",
     )
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold")
     for name in ("layers", "hidden", "parameters"):
         table.add_column(name, justify="right")
-    table.add_column("score")
+    table.add_column("score", no_wrap=True)
     for name in ("nDCG@10", "RR@10", "docs/s"):
         table.add_column(name, justify="right")
     for card in CARDS:
