@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 def wide_console() -> Console:
     """Return a console on standard output; into a pipe it is wide enough for a whole table."""
     console = Console()
-    return console if console.is_terminal else Console(width=140)
+    return console if console.is_terminal else Console(width=160)
 
 
 def _table() -> Table:
