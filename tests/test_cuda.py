@@ -18,7 +18,7 @@ from rerank_plugins.cross_encoder.bert import reference_logits
 from rerank_plugins.cross_encoder.cuda import CudaForward
 from rerank_plugins.cross_encoder.graphs import Graphs, Replay
 from rerank_plugins.cross_encoder.packed import PackedForward, PackedWeights
-from rerank_plugins.cross_encoder.staging import BatchShape
+from rerank_plugins.cross_encoder.staging import BatchShape, even_lengths
 from rerank_plugins.errors import InvalidArgumentError
 
 CPU = torch.device("cpu")
@@ -139,6 +139,17 @@ def test_the_array_gives_back_every_pair(lengths: list[int], extra: int) -> None
     assert starts[pairs.n_pairs :] == [pairs.n_tokens] * (extra + 1)
     assert batch.ids.data_ptr() % 16 == batch.offsets.data_ptr() % 16
     assert batch.type_ids.data_ptr() % 16 == batch.offsets.data_ptr() % 16
+
+
+@given(lengths=st.lists(st.integers(1, 512), min_size=1, max_size=40))
+def test_cut_at_halved_lengths_padding_less_than_doubles_the_tokens(lengths: list[int]) -> None:
+    pairs = random_pairs(lengths)
+    parts = even_lengths(pairs)
+    for part in parts:
+        assert part.n_pairs * part.max_length <= 2 * part.n_tokens
+    for values in ("ids", "type_ids", "lengths"):
+        together = np.concatenate([getattr(part, values) for part in parts])
+        assert together.tolist() == getattr(pairs, values).tolist()
 
 
 def _shape(n_tokens: int) -> BatchShape:

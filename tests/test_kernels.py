@@ -207,6 +207,7 @@ def test_an_operation_that_differs_is_named(device: str) -> None:
     assert reason.startswith("attention differs from plain PyTorch by ")
 
 
+@compiled_only
 def test_without_triton_the_reason_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['triton'] = None; import torch\n"
@@ -219,6 +220,7 @@ def test_without_triton_the_reason_says_what_to_install() -> None:
     assert "pip install triton" in run.stdout
 
 
+@compiled_only
 def test_another_device_is_not_for_kernels() -> None:
     assert "not for cpu" in str(unsupported(CPU, torch.float16))
 

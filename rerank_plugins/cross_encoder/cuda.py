@@ -15,7 +15,7 @@ from rerank_plugins.cross_encoder.fused import FusedForward, unsupported
 from rerank_plugins.cross_encoder.graphs import Graphs, capture_on
 from rerank_plugins.cross_encoder.packed import PackedForward, PackedWeights
 from rerank_plugins.cross_encoder.parity import disagreement
-from rerank_plugins.cross_encoder.staging import BatchShape
+from rerank_plugins.cross_encoder.staging import BatchShape, even_lengths
 from rerank_plugins.errors import InvalidArgumentError
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ class CudaForward:
     next batch can be made while this one runs. Calls from several threads take turns; they must
     use the same CUDA stream, which they do unless someone chose another one.
 
-    ``graph_max_tokens=0`` turns CUDA graphs off. ``device`` may be the CPU: the same packed
-    arithmetic then runs without kernels or graphs.
+    ``graph_max_tokens=0`` turns CUDA graphs off. On any other device (Apple's, or the CPU in
+    tests) the same packed arithmetic runs without kernels or graphs.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CudaForward:
         self._n_labels = weights.head.classifier.weight.shape[0]
         with self._on_device(), torch.inference_mode():
             packed = PackedWeights.of(weights, device=device, dtype=dtype)
-            self._forward = _forward(packed, device, dtype)
+            self._forward = _kernels_or_plain(packed, device, dtype)
             self._graphs = Graphs(capture_on(device, self._forward))
 
     def __call__(self, pairs: PackedPairs) -> Tensor:
@@ -71,8 +71,16 @@ class CudaForward:
             if replay is not None:
                 # A copy, since the next replay writes over the graph's own logits.
                 return replay(rounded.host(pairs, pinned=True))[: shape.n_pairs].clone()
-            host = shape.host(pairs, pinned=self._device.type == "cuda")
-            return self._forward(shape.batch(host.to(self._device, non_blocking=True)))
+            parts = even_lengths(pairs) if self._forward.pads else [pairs]
+            logits = [self._launch(part) for part in parts]
+            return logits[0] if len(logits) == 1 else torch.cat(logits)
+
+    def _launch(self, pairs: PackedPairs) -> Tensor:
+        shape = BatchShape.of(pairs)
+        on_cuda = self._device.type == "cuda"
+        host = shape.host(pairs, pinned=on_cuda)
+        # Only pinned memory outlives its tensor until the copy is done.
+        return self._forward(shape.batch(host.to(self._device, non_blocking=on_cuda)))
 
     def _graphable(self, shape: BatchShape) -> bool:
         # A graph keeps its memory, and one long pair among many short ones pads to a lot of it.
@@ -84,7 +92,9 @@ class CudaForward:
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
 
 
-def _forward(weights: PackedWeights, device: torch.device, dtype: torch.dtype) -> PackedForward:
+def _kernels_or_plain(
+    weights: PackedWeights, device: torch.device, dtype: torch.dtype
+) -> PackedForward:
     """Return the kernels where they run and agree with plain PyTorch, else plain PyTorch."""
     if device.type != "cuda":
         return PackedForward(weights)

@@ -56,6 +56,8 @@ class FusedForward(PackedForward):
     ``max_weight`` is the most elements of a weight that a program of a fused product reads.
     """
 
+    pads = False
+
     def __init__(self, weights: PackedWeights, *, max_weight: int = MAX_WEIGHT) -> None:
         super().__init__(weights)
         self._max_weight = max_weight

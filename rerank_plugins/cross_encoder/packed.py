@@ -122,18 +122,18 @@ class PackedWeights:
     @classmethod
     def of(cls, weights: BertWeights, *, device: torch.device, dtype: torch.dtype) -> PackedWeights:
         moved = weights.to(device, dtype)
-        inputs, output = _cls_products(weights.layers[-1], weights.n_heads)
+        # First the dtype: Apple's GPUs hold no float64.
+        inputs, output = (
+            Linear(weight=part.weight.to(dtype).to(device), bias=part.bias.to(dtype).to(device))
+            for part in _cls_products(weights.layers[-1], weights.n_heads)
+        )
         return cls(
             embeddings=moved.embeddings,
             layers=tuple(
                 _packed(layer, _query_key_value(layer), layer.attention_output)
                 for layer in moved.layers[:-1]
             ),
-            last=_packed(
-                moved.layers[-1],
-                Linear(weight=inputs.weight.to(device, dtype), bias=inputs.bias.to(device, dtype)),
-                Linear(weight=output.weight.to(device, dtype), bias=output.bias.to(device, dtype)),
-            ),
+            last=_packed(moved.layers[-1], inputs, output),
             head=moved.head,
             n_heads=weights.n_heads,
             activation=weights.activation,
@@ -141,7 +141,12 @@ class PackedWeights:
 
 
 class PackedForward:
-    """A batch in, float32 logits (n_pairs, n_labels) out, on the batch's device."""
+    """A batch in, float32 logits (n_pairs, n_labels) out, on the batch's device.
+
+    ``pads``: attention fills up shorter pairs, so a batch's lengths had better be alike.
+    """
+
+    pads = True
 
     def __init__(self, weights: PackedWeights) -> None:
         self.weights = weights
@@ -228,16 +233,19 @@ def _cls_products(layer: Layer, n_heads: int) -> tuple[Linear, Linear]:
     """Return the last layer's two products of weights, in float64, so that they round once."""
     hidden = layer.query.weight.shape[1]
 
+    def exact(tensor: Tensor) -> Tensor:
+        return tensor.to("cpu", torch.float64)
+
     def by_head(tensor: Tensor) -> Tensor:  # (hidden, ...) to (n_heads, head width, ...)
-        return tensor.double().reshape(n_heads, -1, *tensor.shape[1:])
+        return exact(tensor).reshape(n_heads, -1, *tensor.shape[1:])
 
     key, value = by_head(layer.key.weight), by_head(layer.value.weight)
     scale = key.shape[1] ** -0.5
     to_query = torch.einsum("ndh,ndi->nhi", key, by_head(layer.query.weight)) * scale
     query_bias = torch.einsum("ndh,nd->nh", key, by_head(layer.query.bias)) * scale
-    output = layer.attention_output.weight.double()
+    output = exact(layer.attention_output.weight)
     to_output = torch.einsum("ndo,ndh->onh", by_head(output.t()), value)
-    output_bias = output @ layer.value.bias.double() + layer.attention_output.bias.double()
+    output_bias = output @ exact(layer.value.bias) + exact(layer.attention_output.bias)
     return (
         Linear(weight=to_query.reshape(-1, hidden), bias=query_bias.flatten()),
         Linear(weight=to_output.reshape(len(output), -1), bias=output_bias),

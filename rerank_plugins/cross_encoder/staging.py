@@ -97,6 +97,23 @@ class BatchShape:
         )
 
 
+def even_lengths(pairs: PackedPairs) -> list[PackedPairs]:
+    """Cut pairs, longest first, where the lengths have halved, if padding would double the tokens.
+
+    >>> ones = np.ones(100, np.int32)
+    >>> pairs = PackedPairs(ones, ones, np.array([80, 9, 8, 3], np.int32))
+    >>> [part.lengths.tolist() for part in even_lengths(pairs)]
+    [[80], [9, 8, 3]]
+    """
+    if pairs.n_pairs * pairs.max_length <= 2 * pairs.n_tokens:
+        return [pairs]
+    n_long = int((2 * pairs.lengths > pairs.max_length).sum())
+    cut = int(pairs.lengths[:n_long].sum())
+    rest = PackedPairs(pairs.ids[cut:], pairs.type_ids[cut:], pairs.lengths[n_long:])
+    first = PackedPairs(pairs.ids[:cut], pairs.type_ids[:cut], pairs.lengths[:n_long])
+    return [first, *even_lengths(rest)]
+
+
 def _aligned(count: int) -> int:
     return -(-count // _INTS_ALIGNED) * _INTS_ALIGNED
 
