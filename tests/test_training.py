@@ -36,17 +36,17 @@ def tiny_student(seed: int = 0) -> BertForSequenceClassification:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        num_labels=1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         initializer_range=0.2,
     )
+    config.num_labels = 1
     return BertForSequenceClassification(config)
 
 
 def word_tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(WORDS)}, "[PAD]"))
-    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = Whitespace()
     return tokenizer
 
 
@@ -71,7 +71,7 @@ def test_headings_lose_their_numbers(heading: str, clean: str) -> None:
 
 
 def test_dictionary_marks_are_not_part_of_a_definition() -> None:
-    text = 'Abacist \\Ab"a*cist\\, n. [LL abacista.]\n   One who uses an {abacus}.\n   [1913 Webster]\n'
+    text = 'Abacist \\Ab"a*cist\\, n. [LL.]\n   One who uses an {abacus}.\n   [1913 Webster]'
     assert list(dictd_entries(text)) == [("Abacist", "One who uses an abacus.")]
 
 
@@ -215,7 +215,7 @@ def test_no_training_list_has_a_validation_passage_as_its_own() -> None:
 
 
 def test_student_logits_equal_those_of_transformers() -> None:
-    student = tiny_student().eval()
+    student = tiny_student()
     pairs = [(ids(5, 6), ids(*range(10, 10 + n))) for n in (1, 7, 30)]
     batch = padded_pairs(pairs, max_length=24)
     token_ids, types, positions, lengths = batch
@@ -229,7 +229,7 @@ def test_student_logits_equal_those_of_transformers() -> None:
 
 
 def test_scores_come_back_in_the_order_given() -> None:
-    student = tiny_student().eval()
+    student = tiny_student()
     pairs = [(ids(5), ids(*range(10, 10 + n))) for n in (3, 40, 1, 20)]
     with torch.no_grad():
         together = score_pairs(student, pairs, max_length=64)

@@ -55,7 +55,8 @@ def list_loss(scores: Tensor, targets: Tensor, *, own_passage_weight: float) -> 
     The KL divergence from the teachers' distribution over the list, and a little cross-entropy
     on the passage that the query was made from, which the teachers do not know.
 
-    >>> list_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), own_passage_weight=0.0).item()
+    >>> same = torch.tensor([[1.0, 2.0]])
+    >>> list_loss(same, same, own_passage_weight=0.0).item()
     0.0
     """
     log_student = F.log_softmax(scores, dim=-1)
@@ -77,7 +78,8 @@ class WeightAverage:
     """A running mean of the weights, which is steadier than the weights at a high rate."""
 
     def __init__(self, student: BertForSequenceClassification, *, steps: int) -> None:
-        self.student = copy.deepcopy(student).requires_grad_(requires_grad=False).eval()
+        self.student = copy.deepcopy(student)
+        self.student.requires_grad_(requires_grad=False)
         self._steps = steps
         self._seen = 0
 
@@ -111,11 +113,12 @@ def train(
     folder: Path,
     validate: Callable[[BertForSequenceClassification], dict[str, float]],
     validate_every_s: float = 300.0,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Callable[[float, float], None] | None = None,
 ) -> BertForSequenceClassification:
     """Return the averaged student after the whole schedule; go on where a former run stopped.
 
-    ``folder`` gets ``checkpoint.pt`` and ``log.jsonl``; ``progress`` hears (lists done, loss).
+    ``folder`` gets ``checkpoint.pt`` and ``log.jsonl``; ``progress`` hears what share is done, and
+    the loss of the step.
     """
     torch.manual_seed(schedule.seed)
     rng = np.random.default_rng(schedule.seed)
@@ -169,14 +172,14 @@ def train(
         targets = torch.from_numpy(batch.targets)
         loss = list_loss(scores, targets, own_passage_weight=schedule.own_passage_weight)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         average.update(student)
         step += 1
         losses.append(loss.item())
         if progress is not None:
-            progress(schedule.lists_per_step, losses[-1])
+            progress(done, losses[-1])
         if time.monotonic() - last_validated > validate_every_s or step == 1:
             figures = {
                 "step": step,

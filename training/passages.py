@@ -169,7 +169,8 @@ def build_passages(
     """Return the distinct passages of all sources, at most so many of each."""
     found: list[Passage] = []
     public = (*DICTIONARIES, *DOCUMENTATION, DESCRIPTIONS) if sources is None else sources
-    for source in (*public, *pairs):
+    everything: list[str | Path] = [*public, *pairs]
+    for source in everything:
         name = source.stem if isinstance(source, Path) else source
         # One generator a source, so that leaving one out changes no other.
         rng = random.Random(name)

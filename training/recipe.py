@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from transformers import BertForSequenceClassification
 
 from training.candidates import BM25, dense_top, reciprocal_rank
@@ -34,6 +42,13 @@ from training.teachers import (
 from training.validation import validate
 
 QUERY_TOKENS, PASSAGE_TOKENS = 48, 256
+BAR = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    TaskProgressColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,50 +227,33 @@ class Recipe:
 
         student = new_student(splade)
         start = figures(student)
-        schedule = self.settings.schedule
-        with self._progress("training: lists", schedule.lists) as advance:
+        bar = Progress(*BAR, console=self.console)
+        task = bar.add_task("training", total=1.0)
+
+        def show(done: float, loss: float) -> None:
+            bar.update(task, completed=done, description=f"training, loss {loss:.2f}")
+
+        with bar:
             trained = train(
                 student,
                 lists,
                 query_ids,
                 passage_ids,
-                schedule=schedule,
+                schedule=self.settings.schedule,
                 folder=self.folder,
                 validate=figures,
                 validate_every_s=self.settings.validate_every_s,
-                progress=advance,
+                progress=show,
             )
         return Outcome(start, figures(trained), model)
 
     def _missing(self, *names: str) -> bool:
         return not all((self.folder / name).exists() for name in names)
 
-    def _progress(self, label: str, total: int) -> _Advancing:
-        return _Advancing(label, total, self.console)
-
-
-class _Advancing:
-    """A progress bar as a context manager that gives the function which moves it."""
-
-    def __init__(self, label: str, total: int, console: Console) -> None:
-        self._label, self._total = label, total
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,}/{task.total:,}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._bar.start()
-        task = self._bar.add_task(self._label, total=self._total)
-
-        def advance(count: int) -> None:
-            self._bar.advance(task, count)
-
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    @contextmanager
+    def _progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar, and give the function that moves it."""
+        bar = Progress(*BAR, console=self.console)
+        task = bar.add_task(label, total=total)
+        with bar:
+            yield lambda count: bar.advance(task, count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ Ids = npt.NDArray[np.int32]
 
 def new_student(splade: Path) -> BertForSequenceClassification:
     """Return the start: splade-tiny's encoder under a new pooler and a new classifier."""
-    body = BertForMaskedLM.from_pretrained(splade).float()
+    body = BertForMaskedLM.from_pretrained(splade, dtype=torch.float32)
     config = BertConfig.from_pretrained(splade)
     config.num_labels = 1
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
@@ -33,8 +34,9 @@ def new_student(splade: Path) -> BertForSequenceClassification:
     student.bert.load_state_dict(body.bert.state_dict(), strict=False)
     with torch.no_grad():
         # The pooler starts as the identity: what the encoder puts into [CLS] passes through.
-        student.bert.pooler.dense.weight.copy_(torch.eye(config.hidden_size))
-        student.bert.pooler.dense.bias.zero_()
+        tensors = student.state_dict()
+        tensors["bert.pooler.dense.weight"].copy_(torch.eye(config.hidden_size))
+        tensors["bert.pooler.dense.bias"].zero_()
     return student
 
 
@@ -85,8 +87,12 @@ def padded_pairs(
         ids[row, lengths[row] - 1] = SEP
         types[row, first : lengths[row]] = 1
         positions[row, first : lengths[row]] += offset
-    tensors = (torch.from_numpy(array) for array in (ids, types, positions))
-    return (*tensors, torch.tensor(lengths))
+    return (
+        torch.from_numpy(ids),
+        torch.from_numpy(types),
+        torch.from_numpy(positions),
+        torch.tensor(lengths),
+    )
 
 
 def logits(
@@ -101,7 +107,8 @@ def logits(
     In the last layer only ``[CLS]`` asks: its keys and values are needed for every token, the
     rest for one.
     """
-    bert = student.bert
+    # The layers' classes are not in the stubs' view of a ModuleList.
+    bert: Any = student.bert
     mask = (torch.arange(ids.shape[1]) < lengths[:, None])[:, None, None, :]
     hidden = bert.embeddings(input_ids=ids, token_type_ids=types, position_ids=positions)
     layers = list(bert.encoder.layer)
@@ -122,7 +129,8 @@ def logits(
         context = context.transpose(1, 2).flatten(2)
         attended = layer.attention.output(context, asking)
         hidden = layer.output(layer.intermediate(attended), attended)
-    return student.classifier(bert.pooler(hidden))[:, 0].float()
+    pooled: Tensor = student.classifier(bert.pooler(hidden))
+    return pooled[:, 0].float()
 
 
 def score_pairs(
@@ -139,7 +147,8 @@ def score_pairs(
     order = sorted(
         range(len(pairs)), key=lambda index: -len(pairs[index][0]) - len(pairs[index][1])
     )
-    parts, start = [], 0
+    parts: list[Tensor] = []
+    start = 0
     while start < len(order):
         query, passage = pairs[order[start]]
         longest = min(max_length, len(query) + len(passage) + 3)

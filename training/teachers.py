@@ -80,11 +80,12 @@ class DenseTeacher:
 
 
 class SparseTeacher:
-    """splade-tiny: a weight for each vocabulary entry, log(1 + relu(logit)), maximum over tokens."""
+    """splade-tiny: a weight for each vocabulary entry: max over tokens of log(1 + relu(logit))."""
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer = _tokenizer(folder)
-        self._model = BertForMaskedLM.from_pretrained(folder).eval().to(torch.bfloat16)
+        self._model = BertForMaskedLM.from_pretrained(folder, dtype=torch.bfloat16)
+        self._model.train(mode=False)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], *, progress: Progress | None = None) -> sp.csr_matrix:
@@ -161,11 +162,12 @@ def mixed_targets(
     has no spread at all they add nothing.
     """
     cosine = COSINE_SCALE * (dense - dense.mean(axis=1, keepdims=True))
-    centred = sparse - sparse.mean(axis=1, keepdims=True)
+    centred: FloatArray = sparse - sparse.mean(axis=1, keepdims=True)
     spread = centred.std(axis=1, keepdims=True)
     scaled = centred * np.where(
         spread > 1e-6, cosine.std(axis=1, keepdims=True) / np.maximum(spread, 1e-6), 0.0
     )
     lexical = BM25_SCALE * bm25 / np.maximum(bm25.max(axis=1, keepdims=True), 1e-6)
     mixed = cosine + sparse_weight * scaled + lexical
-    return (mixed - mixed.mean(axis=1, keepdims=True)).astype(np.float32)
+    centred_mix: FloatArray = (mixed - mixed.mean(axis=1, keepdims=True)).astype(np.float32)
+    return centred_mix

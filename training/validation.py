@@ -1,4 +1,4 @@
-"""The recipe's own validation: does the model put the query's own passage first?"""
+"""The recipe's own validation: how high a model puts the passage a query was made from."""
 
 from __future__ import annotations
 

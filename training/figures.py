@@ -1,0 +1,124 @@
+"""``python -m training.figures``: measure the embedded model, and fill in the tables.
+
+``--collection FOLDER`` (corpus.jsonl, queries.jsonl, qrels.txt, bm25.top100.run) measures the model
+on judged queries and writes ``training/results/<folder>.json``. The tables of the model card and
+of the README beside this are then made from those files; nothing in them is typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rerank_plugins import EMBEDDED_MODEL, CrossEncoderScorer
+from rerank_plugins.evaluation import evaluate, read_collection
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+CARD = HERE.parent / "rerank_plugins" / "embedded" / "README.md"
+DEPTH = 100
+MEASURES = ("nDCG@10", "RR@10")
+
+
+def measure(collection: Path, *, model: str) -> dict[str, Any]:
+    """Return the evaluation's report on a collection folder, with the collection's name."""
+    judged = read_collection(
+        corpus=collection / "corpus.jsonl",
+        queries=collection / "queries.jsonl",
+        qrels=collection / "qrels.txt",
+        run=collection / "bm25.top100.run",
+        depth=DEPTH,
+    )
+    with (
+        CrossEncoderScorer(model, device="cpu") as scorer,
+        tempfile.TemporaryDirectory() as output,
+    ):
+        report = evaluate([scorer], judged, output=output, measures=MEASURES, interpolate=True)
+    result = {"collection": collection.name, **report.as_dict()}
+    for system in result["systems"]:
+        del system["run_path"]
+    return result
+
+
+def judged_table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the table of figures, one row a collection and system."""
+    rows = [
+        "| collection | queries | depth | system | nDCG@10 | RR@10 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        for system in result["systems"]:
+            name = system["name"].replace(EMBEDDED_MODEL, "embedded")
+            name = name.replace("first stage", "BM25 order") if name == "first stage" else name
+            figures = " | ".join(f"{system['figures'][measure]:.4f}" for measure in MEASURES)
+            rows.append(
+                f"| {result['collection']} | {result['queries']} | {result['depth']} "
+                f"| {name} | {figures} |"
+            )
+    return "\n".join(rows)
+
+
+def runs_table(runs: Sequence[dict[str, Any]]) -> str:
+    """Return the table of training runs on the same lists, as their files describe them."""
+    rows = [
+        "| run | lists seen | minutes | RR@10 people | RR@10 made | RR@10 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        figures = run["final"]
+        values = " | ".join(
+            f"{figures[name]:.4f}" if name in figures else ""
+            for name in ("RR@10 person", "RR@10 made", "RR@10")
+        )
+        rows.append(f"| {run['what']} | {run['lists']:,} | {run['minutes']:.0f} | {values} |")
+    return "\n".join(rows)
+
+
+def filled(page: str, name: str, table: str) -> str:
+    r"""Return ``page`` with what stands between the marks of table ``name`` replaced.
+
+    >>> filled("<!-- table: x -->old<!-- /table -->", "x", "| new |")
+    '<!-- table: x -->\n| new |\n<!-- /table -->'
+    """
+    mark = re.escape(f"<!-- table: {name} -->")
+    marked = re.compile(rf"({mark}).*?(<!-- /table -->)", re.DOTALL)
+    if not marked.search(page):
+        raise ValueError(f"the page has no <!-- table: {name} --> ... <!-- /table -->")
+    return marked.sub(lambda found: f"{found.group(1)}\n{table}\n{found.group(2)}", page)
+
+
+def tables() -> dict[Path, str]:
+    """Return each page that carries tables, as it should read."""
+    loaded = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    judged = judged_table([result for result in loaded if "systems" in result])
+    runs = runs_table([result for result in loaded if "final" in result])
+    readme = HERE / "README.md"
+    return {
+        CARD: filled(CARD.read_text("utf-8"), "judged", judged),
+        readme: filled(filled(readme.read_text("utf-8"), "judged", judged), "runs", runs),
+    }
+
+
+def main() -> None:
+    """Measure what was asked for, then write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m training.figures", description=__doc__)
+    parser.add_argument("--collection", nargs="*", type=Path, default=[], metavar="FOLDER")
+    parser.add_argument(
+        "--model", default=EMBEDDED_MODEL, help="a folder, instead of the shipped one"
+    )
+    options = parser.parse_args()
+    RESULTS.mkdir(exist_ok=True)
+    for collection in options.collection:
+        result = json.dumps(measure(collection, model=options.model), indent=1)
+        (RESULTS / f"judged_{collection.name}.json").write_text(result + "\n", "utf-8")
+    for path, page in tables().items():
+        path.write_text(page, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
