@@ -130,9 +130,13 @@ class TestFirstStageScores:
 
 class TestInChains:
     @pytest.fixture(params=[False, True], ids=["sync", "async"])
-    def invoke(self, request: pytest.FixtureRequest) -> Callable[..., Any]:
+    def awaited(self, request: pytest.FixtureRequest) -> bool:
+        return bool(request.param)
+
+    @pytest.fixture
+    def invoke(self, awaited: bool) -> Callable[..., Any]:
         def call(runnable: Any, value: Any, *args: Any, **keywords: Any) -> Any:
-            if request.param:
+            if awaited:
                 return asyncio.run(runnable.ainvoke(value, *args, **keywords))
             return runnable.invoke(value, *args, **keywords)
 
@@ -176,7 +180,7 @@ class TestInChains:
         assert json.loads(theirs.model_dump_json())["model"]["model"] == "recording"
 
     def test_lcel_chain_over_a_retriever(
-        self, rerank: CrossEncoderRerank, invoke: Callable[..., Any]
+        self, rerank: CrossEncoderRerank, invoke: Callable[..., Any], awaited: bool
     ) -> None:
         recorder = RecordingCallbacks()
         chain = {
@@ -185,6 +189,8 @@ class TestInChains:
         } | RunnableLambda(lambda inputs: f"{inputs['question']}: {inputs['context']}")
         answer = invoke(chain, QUERY, {"callbacks": [recorder]})
         assert answer == f"{QUERY}: ['beta', 'delta']"
+        [(method, _, _)] = rerank.scorer.calls  # type: ignore[union-attr]
+        assert method == ("ascore" if awaited else "score")
         assert len(recorder.ends) == 3
 
     def test_as_runnable(self, rerank: CrossEncoderRerank, invoke: Callable[..., Any]) -> None:

@@ -177,7 +177,8 @@ def test_retriever_query_engine(kind: str) -> None:
         response = asyncio.run(found) if kind == "aquery" else found
     assert [one.text for one in response.source_nodes] == ["beta", "delta"]
     assert events.kinds == [ReRankStartEvent, ReRankEndEvent]
-    assert [event.span_id is not None for event in events.seen] == [True, True]
+    method = "_postprocess_nodes" if kind == "query" else "_apostprocess_nodes"
+    assert all(event.span_id.startswith(f"CrossEncoderRerank.{method}-") for event in events.seen)
     assert [end[EventPayload.NODES] for end in recorder.ends.values()] == [response.source_nodes]
     prompt = str(response)  # MockLLM answers with the prompt
     assert "beta" in prompt

@@ -67,6 +67,7 @@ class TestSerialization:
         adapter = cls(token="hf_secret")
         shown = [adapter.model_dump_json(), str(adapter.model_dump()), repr(adapter), str(adapter)]
         assert not any("hf_secret" in text for text in shown)
+        assert "token" not in adapter.model_dump()
         assert b"hf_secret" not in pickle.dumps(adapter)
         assert pickle.loads(pickle.dumps(adapter)).token is None
         assert copy.deepcopy(adapter).token.get_secret_value() == "hf_secret"

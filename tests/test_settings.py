@@ -117,6 +117,17 @@ class TestScorer:
 
 
 @pytest.mark.parametrize("cls", ADAPTERS)
+def test_no_candidates_need_no_model(cls: Any, asked: list[Any]) -> None:
+    if cls is langchain.CrossEncoderRerank:
+        assert cls().compress_documents([], "q") == []
+        assert asyncio.run(cls().acompress_documents([], "q")) == []
+    else:
+        assert cls().postprocess_nodes([], query_str="q") == []
+        assert asyncio.run(cls().apostprocess_nodes([], query_str="q")) == []
+    assert asked == []
+
+
+@pytest.mark.parametrize("cls", ADAPTERS)
 def test_loading_leaves_the_event_loop_free_even_if_its_pool_is_full(
     cls: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,13 +143,17 @@ def test_loading_leaves_the_event_loop_free_even_if_its_pool_is_full(
         loop.set_default_executor(ThreadPoolExecutor(1))
         blocker = loop.run_in_executor(None, leave.wait, 60)
         task = asyncio.create_task(ause(cls()))
-        while not loading.is_set():
-            await asyncio.sleep(0.001)
-        loaded.set()
-        kept = await task
-        leave.set()
-        await blocker
-        return kept
+        try:
+            for _ in range(20_000):
+                if loading.is_set():
+                    break
+                await asyncio.sleep(0.001)
+            assert loading.is_set(), "the model waits for a place in the loop's pool"
+            loaded.set()
+            return await task
+        finally:
+            leave.set()
+            await blocker
 
     monkeypatch.setattr(registry, "shared_scorer", slow)
     assert asyncio.run(main()) == 1
