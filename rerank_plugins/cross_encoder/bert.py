@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -110,10 +110,12 @@ class BertWeights:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> BertWeights:
         """Return a copy whose tensors are on ``device`` in ``dtype``."""
-        return _converted(self, device, dtype)  # type: ignore[no-any-return]
+        weights = _converted(self, device, dtype)
+        assert isinstance(weights, BertWeights)
+        return weights
 
 
-def _converted(value: object, device: torch.device, dtype: torch.dtype) -> object:
+def _converted(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if isinstance(value, Tensor):
         return value.to(device=device, dtype=dtype).contiguous()
     if isinstance(value, tuple):
@@ -150,7 +152,11 @@ def reference_logits(weights: BertWeights, pairs: PackedPairs) -> Tensor:
                 part(hidden).view(length, weights.n_heads, -1).transpose(0, 1)
                 for part in (layer.query, layer.key, layer.value)
             ]
-            mixed = F.scaled_dot_product_attention(*heads).transpose(0, 1).reshape(length, -1)
+            mixed = (
+                F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+                .transpose(0, 1)
+                .reshape(length, -1)
+            )
             hidden = layer.attention_norm(hidden + layer.attention_output(mixed))
             inner = ACTIVATIONS[weights.activation](layer.feed_forward(hidden))
             hidden = layer.feed_forward_norm(hidden + layer.feed_forward_output(inner))

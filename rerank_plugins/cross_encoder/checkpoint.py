@@ -1,21 +1,14 @@
-"""A Hugging Face folder in, plain data out: the one file that knows foreign names."""
+"""A Hugging Face folder in, plain data out: config, tokenizer, weights by our own names."""
 
 from __future__ import annotations
 
-import json
-import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from rerank_plugins.cross_encoder.bert import (
-    ActivationName,
     BertWeights,
     Embeddings,
     Head,
@@ -23,105 +16,28 @@ from rerank_plugins.cross_encoder.bert import (
     LayerNorm,
     Linear,
 )
+from rerank_plugins.cross_encoder.folder import read_json, read_tensors
+from rerank_plugins.cross_encoder.foreign_names import (
+    ACTIVATION_NAMES,
+    ARCHITECTURES,
+    BERT_CAT,
+    DISTILBERT,
+    Names,
+)
 from rerank_plugins.errors import ModelLoadError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_ACTIVATIONS: dict[str, ActivationName] = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """How one architecture names the same tensors."""
-
-    encoder: str  # prefix of the whole encoder
-    layers: str  # prefix of the numbered layers
-    query: str
-    key: str
-    value: str
-    attention_output: str
-    attention_norm: str
-    feed_forward: str
-    feed_forward_output: str
-    feed_forward_norm: str
-    head_dense: str | None
-    head_activation: ActivationName
-    classifier: str
-    n_heads: str  # config key
-    activation: str  # config key
-
-
-_BERT = _Names(
-    encoder="bert.",
-    layers="bert.encoder.layer.",
-    query="attention.self.query",
-    key="attention.self.key",
-    value="attention.self.value",
-    attention_output="attention.output.dense",
-    attention_norm="attention.output.LayerNorm",
-    feed_forward="intermediate.dense",
-    feed_forward_output="output.dense",
-    feed_forward_norm="output.LayerNorm",
-    head_dense="bert.pooler.dense",
-    head_activation="tanh",
-    classifier="classifier",
-    n_heads="num_attention_heads",
-    activation="hidden_act",
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
 )
-_ELECTRA = _Names(
-    **{
-        **{name: getattr(_BERT, name) for name in _Names.__slots__},
-        "encoder": "electra.",
-        "layers": "electra.encoder.layer.",
-        "head_dense": "classifier.dense",
-        "head_activation": "gelu",
-        "classifier": "classifier.out_proj",
-    }
-)
-_DISTILBERT = _Names(
-    encoder="distilbert.",
-    layers="distilbert.transformer.layer.",
-    query="attention.q_lin",
-    key="attention.k_lin",
-    value="attention.v_lin",
-    attention_output="attention.out_lin",
-    attention_norm="sa_layer_norm",
-    feed_forward="ffn.lin1",
-    feed_forward_output="ffn.lin2",
-    feed_forward_norm="output_layer_norm",
-    head_dense="pre_classifier",
-    head_activation="relu",
-    classifier="classifier",
-    n_heads="n_heads",
-    activation="activation",
-)
-# A DistilBERT under another prefix with one linear layer on [CLS]; its config names the shape
-# only as `bert_model: distilbert-base-uncased`, which has 12 heads and gelu.
-_BERT_CAT = _Names(
-    **{
-        **{name: getattr(_DISTILBERT, name) for name in _Names.__slots__},
-        "encoder": "bert_model.",
-        "layers": "bert_model.transformer.layer.",
-        "head_dense": None,
-        "classifier": "_classification_layer",
-    }
-)
-_ARCHITECTURES = {
-    "BertForSequenceClassification": _BERT,
-    "ElectraForSequenceClassification": _ELECTRA,
-    "DistilBertForSequenceClassification": _DISTILBERT,
-    "BERT_Cat": _BERT_CAT,
-}
 _BERT_CAT_CONFIG = {
     "n_heads": 12,
     "activation": "gelu",
@@ -135,7 +51,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises `ModelLoadError` for a folder without a readable config.json and
     `UnsupportedModelError` for a model that is not an encoder with a classification head.
     """
-    config: dict[str, Any] = _read_json(folder / "config.json")
+    config: dict[str, Any] = read_json(folder / "config.json")
     if "BERT_Cat" in (config.get("model_type"), *(config.get("architectures") or ())):
         if config.get("bert_model") != "distilbert-base-uncased":
             raise UnsupportedModelError(
@@ -153,7 +69,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if (folder / "modules.json").is_file():
         extra = [
             module["type"]
-            for module in _read_json(folder / "modules.json")
+            for module in read_json(folder / "modules.json")
             if not module["type"].endswith("Transformer")
         ]
         if extra:
@@ -162,10 +78,14 @@ def read_config(folder: Path) -> dict[str, Any]:
                 "score this model with sentence-transformers' CrossEncoder"
             )
     if (folder / "config_sentence_transformers.json").is_file():
-        name = _read_json(folder / "config_sentence_transformers.json").get("activation_fn")
+        name = read_json(folder / "config_sentence_transformers.json").get("activation_fn")
         if name is not None:
             config["sentence_transformers"] = {"activation_fn": name}
     return config
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def load_tokenizer(
@@ -174,6 +94,11 @@ def load_tokenizer(
     """Return the folder's tokenizer, as transformers builds it."""
     from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
+    if not has_tokenizer(folder):  # transformers would make one up, with an empty vocabulary
+        raise ModelLoadError(
+            f"{folder} has no tokenizer: expected {' or '.join(TOKENIZER_FILES[:2])}; download the "
+            "whole repository, or save the tokenizer there with save_pretrained()"
+        )
     try:
         if config.get("architectures") == ["BERT_Cat"]:
             tokenizer = BertTokenizer.from_pretrained(folder)
@@ -201,7 +126,7 @@ def bert_weights(folder: Path, config: Mapping[str, Any]) -> BertWeights | None:
     The checkpoint's own dtype is kept. Raises `ModelLoadError` for missing files or tensors.
     """
     architecture = (config.get("architectures") or [None])[0]
-    names = _ARCHITECTURES.get(architecture or "")
+    names = ARCHITECTURES.get(architecture or "")
     if names is None or not _is_plain(config, names):
         return None
     tensors = read_tensors(folder)
@@ -247,7 +172,7 @@ def bert_weights(folder: Path, config: Mapping[str, Any]) -> BertWeights | None:
         embeddings=Embeddings(
             token=take(f"{prefix}.word_embeddings.weight"),
             position=take(f"{prefix}.position_embeddings.weight"),
-            type=tensors.get(types) if names in (_DISTILBERT, _BERT_CAT) else take(types),
+            type=tensors.get(types) if names in (DISTILBERT, BERT_CAT) else take(types),
             norm=norm(f"{prefix}.LayerNorm"),
             projection=linear(projection) if f"{projection}.weight" in tensors else None,
         ),
@@ -258,66 +183,16 @@ def bert_weights(folder: Path, config: Mapping[str, Any]) -> BertWeights | None:
             classifier=linear(names.classifier),
         ),
         n_heads=int(config[names.n_heads]),
-        activation=_ACTIVATIONS[config[names.activation]],
+        activation=ACTIVATION_NAMES[config[names.activation]],
     )
 
 
-def _is_plain(config: Mapping[str, Any], names: _Names) -> bool:
+def _is_plain(config: Mapping[str, Any], names: Names) -> bool:
     """Say whether the forward pass written out here is the whole of what the config asks for."""
     return (
         names.n_heads in config
-        and config.get(names.activation) in _ACTIVATIONS
+        and config.get(names.activation) in ACTIVATION_NAMES
         and config.get("position_embedding_type", "absolute") in ("absolute", None)
         and not config.get("is_decoder", False)
         and not config.get("auto_map")
     )
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Return every tensor of the checkpoint, safetensors first, with today's LayerNorm names."""
-    for index, single, read in (
-        ("model.safetensors.index.json", "model.safetensors", load_file),
-        ("pytorch_model.bin.index.json", "pytorch_model.bin", _read_bin),
-    ):
-        if (folder / index).is_file():
-            files = sorted(set(_read_json(folder / index)["weight_map"].values()))
-        elif (folder / single).is_file():
-            files = [single]
-        else:
-            continue
-        tensors: dict[str, Tensor] = {}
-        for file in files:
-            try:
-                tensors |= read(folder / file)
-            except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError) as error:
-                raise ModelLoadError(f"{folder / file} cannot be read: {error}") from error
-        return {_modern(name): tensor for name, tensor in tensors.items()}
-    raise ModelLoadError(
-        f"{folder} has no weights: expected model.safetensors or pytorch_model.bin; download the "
-        "whole repository, or give another folder"
-    )
-
-
-def _read_bin(path: Path) -> dict[str, Tensor]:
-    # A .bin file is a pickle: weights_only refuses everything but tensors and plain containers.
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
-
-
-def _modern(name: str) -> str:
-    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
-        if name.endswith(f"LayerNorm{old}"):
-            return name.removesuffix(old) + new
-    return name
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelLoadError(
-            f"{path.parent} has no {path.name}; a model folder holds config.json, a tokenizer and "
-            "weights, as save_pretrained() writes them"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"{path} cannot be read as JSON: {error}") from error

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rerank_plugins.cross_encoder.checkpoint import bert_weights, load_tokenizer, read_config
+from rerank_plugins.cross_encoder.checkpoint import (
+    bert_weights,
+    has_tokenizer,
+    load_tokenizer,
+    read_config,
+)
 from rerank_plugins.cross_encoder.devices import (
     DTYPES,
     Forward,
@@ -60,11 +64,11 @@ def load_model(
     trust_remote_code: bool,
 ) -> Model:
     """Load ``name`` onto its devices; see `CrossEncoderScorer` for the arguments and errors."""
-    devices = resolve_devices(device)  # type: ignore[arg-type]
+    devices = resolve_devices(device)
     dtypes = {resolve_dtype(dtype, each) for each in devices}
     if len(dtypes) > 1:
         raise InvalidArgumentError(
-            f"dtype='auto' means {' and '.join(sorted(dtypes))} on device={device!r}; name one dtype"
+            f"dtype='auto' means {' and '.join(sorted(dtypes))} on {device!r}; name one dtype"
         )
     hub: dict[str, Any] = {
         "token": token,
@@ -75,7 +79,7 @@ def load_model(
     folder = model_folder(name, revision=revision, **hub)
     config = read_config(folder)
     tokenizer_folder = folder
-    if config.get("architectures") == ["BERT_Cat"] and not _has_tokenizer(folder):
+    if config.get("architectures") == ["BERT_Cat"] and not has_tokenizer(folder):
         # This checkpoint was published without a tokenizer; its config names where it is from.
         tokenizer_folder = model_folder(config["bert_model"], **hub, tokenizer_only=True)
     tokenizer = load_tokenizer(tokenizer_folder, config, trust_remote_code=trust_remote_code)
@@ -139,23 +143,20 @@ def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> For
     if dtype == "int8":
         from rerank_plugins.cross_encoder.quantized import QuantizedForward
 
-        return QuantizedForward(weights)
+        quantized: Forward = QuantizedForward(weights)
+        return quantized
     from rerank_plugins.cross_encoder.cpu import CpuForward
 
     return CpuForward(weights, dtype=DTYPES[dtype])
 
 
 def _pair_encoder(tokenizer: PreTrainedTokenizerBase) -> PairEncoder:
-    backend = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend = tokenizer.backend_tokenizer
     return PairEncoder(text_encoder(backend), PairTemplate.of(tokenizer), backend.to_str())
 
 
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-
-
 def _positions(config: Any) -> int:
-    """Return how many tokens a transformers config allows; as many as you like where it is silent."""
+    """Return how many tokens a transformers config allows; any number where it is silent."""
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions < 0:
         return sys.maxsize
