@@ -27,7 +27,7 @@ from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
 # Longer passages are not remembered: they are few, and the most of each is cut off anyway.
 REMEMBERED_CHARS = 8_192
 # What a remembered passage takes beside its characters and its ids: an array, a dict entry.
-PASSAGE_OVERHEAD_BYTES = 288
+PASSAGE_OVERHEAD_BYTES = 240
 
 
 class TextEncoder(Protocol):
