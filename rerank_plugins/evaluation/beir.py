@@ -7,7 +7,7 @@ import json
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Corpus(Protocol):
 
 
 class JsonlCorpus:
-    """A corpus file whose passages stay on disk: 16 bytes of memory for each.
+    """A corpus file whose passages stay on disk: 24 bytes of memory for each.
 
     The passage of a document is its title and its text joined by a space, as BEIR does. The whole
     file is read and checked once; ``advance`` is called with the bytes read. Raises
@@ -48,12 +48,13 @@ class JsonlCorpus:
         self.path = Path(path)
         self.name = str(self.path)
         digest = hashlib.blake2b(digest_size=16)
-        hashes, starts = array("q"), array("q")
+        hashes, starts, lengths = array("q"), array("q"), array("q")
         for number, start, raw in numbered_lines(self.path, advance):
             digest.update(raw)
             if raw.strip():
                 hashes.append(hash(_record(raw, self.path, number)["_id"]))
                 starts.append(start)
+                lengths.append(len(raw))
         self.digest = digest.hexdigest()
         if not hashes:
             raise DataFormatError(
@@ -63,6 +64,7 @@ class JsonlCorpus:
         order = np.argsort(unsorted, kind="stable")
         self._hashes = unsorted[order]
         self._starts = np.frombuffer(starts, dtype=np.int64)[order]
+        self._lengths = np.frombuffer(lengths, dtype=np.int64)[order]
         self._check_duplicates()
 
     def __len__(self) -> int:
@@ -76,33 +78,44 @@ class JsonlCorpus:
         return [bool(value) for value in found]
 
     def passages(self, doc_ids: Sequence[str]) -> list[str | None]:
-        with self.path.open("rb") as file:
-            return [self._passage(file, doc_id) for doc_id in doc_ids]
+        wanted = np.array([hash(doc_id) for doc_id in doc_ids], dtype=np.int64)
+        first = np.searchsorted(self._hashes, wanted).tolist()
+        # Unbuffered: each line's length is known, and a buffer would read far beyond it.
+        with self.path.open("rb", buffering=0) as file:
+            return [
+                self._passage(file, doc_id, place)
+                for doc_id, place in zip(doc_ids, first, strict=True)
+            ]
 
-    def _passage(self, file: BinaryIO, doc_id: str) -> str | None:
+    def _passage(self, file: IO[bytes], doc_id: str, place: int) -> str | None:
         wanted = hash(doc_id)
-        place = int(np.searchsorted(self._hashes, wanted))
         # Two ids may share a hash: the id on the line decides.
         while place < len(self._hashes) and self._hashes[place] == wanted:
-            record = _read(file, int(self._starts[place]))
+            record = self._read(file, place)
             if record["_id"] == doc_id:
                 return f"{record.get('title') or ''} {record['text']}".strip()
             place += 1
         return None
 
+    def _read(self, file: IO[bytes], place: int) -> dict[str, Any]:
+        file.seek(int(self._starts[place]))
+        record: dict[str, Any] = json.loads(file.read(int(self._lengths[place])))
+        return record
+
     def _check_duplicates(self) -> None:
+        same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
         with self.path.open("rb") as file:
-            for place in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]):
-                first, second = (int(self._starts[place + step]) for step in (0, 1))
-                doc_id = _read(file, second)["_id"]
-                if _read(file, first)["_id"] == doc_id:
+            for place in same.tolist():
+                doc_id = self._read(file, place)["_id"]
+                if self._read(file, place + 1)["_id"] == doc_id:
                     raise DataFormatError(
-                        f"{self.path}:{self._line(second)}: document {doc_id!r} comes again, first "
-                        f"on line {self._line(first)}; keep one"
+                        f"{self.path}:{self._line(place + 1)}: document {doc_id!r} comes again, "
+                        f"first on line {self._line(place)}; keep one"
                     )
 
-    def _line(self, start: int) -> int:
-        return next(number for number, place, _ in numbered_lines(self.path) if place == start)
+    def _line(self, place: int) -> int:
+        wanted = self._starts[place]
+        return next(number for number, start, _ in numbered_lines(self.path) if start == wanted)
 
 
 def read_queries(path: str | Path) -> dict[str, str]:
@@ -123,12 +136,6 @@ def read_queries(path: str | Path) -> dict[str, str]:
             f'{path} holds no queries; expected lines {{"_id": ..., "text": ...}}'
         )
     return queries
-
-
-def _read(file: BinaryIO, start: int) -> dict[str, Any]:
-    file.seek(start)
-    record: dict[str, Any] = json.loads(file.readline())
-    return record
 
 
 def _record(raw: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,12 +98,13 @@ class TrecRun:
         )
 
     def _row(self, raw: bytes, number: int) -> tuple[float, int, int, str]:
-        fields = line_fields(raw, self.path, number)
+        # White space is ASCII's alone: an id may hold any other character.
+        fields = raw.split()
         if len(fields) != 6:
-            raise _wrong_fields(self.path, number, fields, _RUN_FIELDS)
+            raise _wrong_fields(self.path, number, line_fields(raw, self.path, number), _RUN_FIELDS)
         score = _number(fields[4], "score", self.path, number)
         rank = int(_number(fields[3], "rank", self.path, number))
-        return score, rank, number, fields[2]
+        return score, rank, number, decoded(fields[2], self.path, number)
 
     def _close_block(self, query: bytes | None, first_byte: int, end: int, first_line: int) -> None:
         if query is not None:
@@ -166,23 +167,22 @@ def trec_lines(query_id: str, doc_ids: Sequence[str], scores: Sequence[float], t
     q1 Q0 b 1 2.5 embedded
     q1 Q0 a 2 2.49999976 embedded
     """
-    lines = []
-    for rank, (doc_id, score) in enumerate(
-        zip(doc_ids, _strictly_decreasing(scores), strict=True), start=1
-    ):
-        lines.append(f"{query_id} Q0 {doc_id} {rank} {score:.9g} {tag}\n")
-    return "".join(lines)
+    rows = enumerate(zip(doc_ids, _strictly_decreasing(scores), strict=True), start=1)
+    return "".join(
+        f"{query_id} Q0 {doc_id} {rank} {score:.9g} {tag}\n" for rank, (doc_id, score) in rows
+    )
 
 
-def _strictly_decreasing(scores: Iterable[float]) -> Iterator[np.float32]:
-    below = np.float32(np.inf)
-    for score in scores:
-        # Inside the range of float32, with room left below for ties.
-        value = np.float32(min(max(score, -3e38), 3e38))
-        if value >= below:
-            value = np.nextafter(below, np.float32(-np.inf))
-        below = value
-        yield value
+def _strictly_decreasing(scores: Sequence[float]) -> list[float]:
+    # Inside the range of float32, with room left below for ties.
+    values = np.clip(scores, -3e38, 3e38).astype(np.float32)
+    for place in np.flatnonzero(values[1:] >= values[:-1]) + 1:
+        # Moving one down may bring it to the next one, which no comparison above has seen.
+        while place < len(values) and values[place] >= values[place - 1]:
+            values[place] = np.nextafter(values[place - 1], np.float32(-np.inf))
+            place += 1
+    floats: list[float] = values.tolist()
+    return floats
 
 
 def numbered_lines(path: Path, advance: Advance | None = None) -> Iterator[tuple[int, int, bytes]]:
@@ -223,14 +223,15 @@ def line_fields(raw: bytes, path: Path, number: int) -> list[str]:
     return [decoded(field, path, number) for field in raw.split()]
 
 
-def _number(text: str, name: str, path: Path, line: int) -> float:
+def _number(text: bytes, name: str, path: Path, line: int) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise DataFormatError(
-            f"{path}:{line}: {name} is {text!r}; a finite number belongs there ({_RUN_FIELDS})"
+            f"{path}:{line}: {name} is {decoded(text, path, line)!r}; a finite number belongs "
+            f"there ({_RUN_FIELDS})"
         )
     return value
 
