@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rerank_plugins.cross_encoder.batches import even_batches
-from rerank_plugins.cross_encoder.jobs import Batch, Job
+from rerank_plugins.cross_encoder.jobs import Job
 from rerank_plugins.cross_encoder.pairs import PairEncoder, Rows
+from rerank_plugins.cross_encoder.ready import Batch
 
 # A slice is what one job may have tokenised at a time. Enough pairs that sorting them by length
-# makes even batches; few enough, and of few enough characters, that memory stays flat.
+# makes even batches; few enough, and of few enough characters, that memory stays flat and a call
+# that arrives meanwhile is not kept waiting.
 SLICE_PAIRS = 512
 SLICE_CHARACTERS = 2_000_000
+# Batches of this many tokens are never cut further after memory ran out: one pair can be as long.
+SMALLEST_BUDGET = 512
 
 
 @dataclass(slots=True)
@@ -25,36 +29,69 @@ class Slice:
     job: Job
     start: int
     stop: int
-
-    @classmethod
-    def next_of(cls, job: Job) -> Slice:
-        """Return the job's next pairs: at least one, then as many as fit the limits."""
-        start = stop = job.n_planned
-        characters = 0
-        for passage in job.passages[start : start + SLICE_PAIRS]:
-            characters += len(passage)
-            if stop > start and characters > SLICE_CHARACTERS:
-                break
-            stop += 1
-        return cls(job, start, stop)
+    n_characters: int
 
     @property
     def n_pairs(self) -> int:
         return self.stop - self.start
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds all of its job."""
+        return self.n_pairs == self.job.n_pairs
+
 
 class Planner:
-    """Tokenises slices and cuts them into batches. Holds no state that a caller can see."""
+    """Tokenises slices and cuts them into batches; any number of threads may do so at once."""
 
     def __init__(self, encoder: PairEncoder, *, max_batch_tokens: int, n_workers: int) -> None:
         self.max_batch_tokens = max_batch_tokens
         self._encoder = encoder
         self._n_workers = n_workers
         self._numbers = itertools.count()
+        # A GPU's batch holds more pairs than fit into the default.
+        self._slice_pairs = max(SLICE_PAIRS, n_workers * max_batch_tokens // 64)
 
     def shrink(self, max_batch_tokens: int) -> None:
         """Learn from a batch that ran out of memory: never plan one as large again."""
-        self.max_batch_tokens = max(1, min(self.max_batch_tokens, max_batch_tokens))
+        floor = min(self.max_batch_tokens, SMALLEST_BUDGET)
+        self.max_batch_tokens = max(floor, min(self.max_batch_tokens, max_batch_tokens))
+
+    def next_slices(self, jobs: Iterable[Job], now: float) -> list[Slice]:
+        """Return what to tokenise next of ``jobs``, which come in the order of their turns.
+
+        Small calls go together, because they fill each other's batches. A large one goes alone:
+        all calls of a group wait for all of its rows.
+        """
+        group: list[Slice] = []
+        n_pairs = n_characters = 0
+        for job in jobs:
+            # Whoever is ahead of its share waits until there is nothing else.
+            if group and job.tag > now:
+                break
+            piece = self._next_slice(job)
+            small = piece.is_whole and piece.n_pairs <= self._slice_pairs // 8
+            if not small:
+                if group:
+                    continue
+                return [piece]
+            n_pairs += piece.n_pairs
+            n_characters += piece.n_characters
+            if group and (n_pairs > self._slice_pairs or n_characters > SLICE_CHARACTERS):
+                break
+            group.append(piece)
+        return group
+
+    def _next_slice(self, job: Job) -> Slice:
+        """Return the job's next pairs: at least one, then as many as fit the limits."""
+        start = stop = job.n_planned
+        characters = 0
+        for passage in job.passages[start : start + self._slice_pairs]:
+            if stop > start and characters + len(passage) > SLICE_CHARACTERS:
+                break
+            characters += len(passage)
+            stop += 1
+        return Slice(job, start, stop, characters)
 
     def encode(self, piece: Slice) -> Rows:
         """Return the rows of a slice, with ``pair_index`` counted from the job's first pair."""
@@ -68,8 +105,10 @@ class Planner:
         rows.pair_index = rows.pair_index + piece.start
         return rows
 
-    def batches(self, group: Sequence[tuple[Job, Rows]], tag: float) -> list[Batch]:
-        """Return the batches of rows that may run together, the first at virtual time ``tag``."""
+    def batches(self, group: Sequence[tuple[Job, Rows]]) -> list[Batch]:
+        """Return the batches of rows that run together, from the virtual time of their jobs on."""
+        if not group:
+            return []
         jobs = [job for job, _ in group]
         counts = [len(rows.tails) for _, rows in group]
         owner = np.repeat(np.arange(len(jobs)), counts)
@@ -81,6 +120,7 @@ class Planner:
             starts=np.concatenate([rows.starts for _, rows in group]),
             truncated=np.empty(0, np.bool_),
         )
+        tag = max(job.tag for job in jobs)
         batches = []
         for order in even_batches(
             merged.lengths, max_batch_tokens=self.max_batch_tokens, n_workers=self._n_workers

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
+import functools
 import os
 import weakref
 from collections.abc import Sequence
@@ -11,12 +10,22 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rerank_plugins.cards import DEFAULT_MODEL
+from rerank_plugins.cross_encoder import lifecycle
+from rerank_plugins.cross_encoder.arguments import (
+    check_choice,
+    check_count,
+    check_timeout,
+    unzipped,
+)
+from rerank_plugins.cross_encoder.cache import ScoreCache
 from rerank_plugins.cross_encoder.jobs import Job, Outcome
 from rerank_plugins.cross_encoder.model import Model, load_model
-from rerank_plugins.cross_encoder.plan import Planner
+from rerank_plugins.cross_encoder.plan import SLICE_PAIRS, Planner
 from rerank_plugins.cross_encoder.queue import ScoringQueue
 from rerank_plugins.cross_encoder.stats import Stats
-from rerank_plugins.errors import DeadlineExceededError, InvalidArgumentError, InvalidTypeError
+from rerank_plugins.cross_encoder.tracing import score_span
+from rerank_plugins.cross_encoder.waiting import wait, wait_async
+from rerank_plugins.errors import DeviceError, InvalidArgumentError
 from rerank_plugins.ranking import ScoreUnit, check_passages, check_query
 
 if TYPE_CHECKING:
@@ -82,12 +91,12 @@ class CrossEncoderScorer:
         score_cache_size: int = 0,
     ) -> None:
         model = os.fspath(model)
-        _check_choice("long_documents", long_documents, ("truncate", "max"))
-        _check_choice("when_full", when_full, ("wait", "raise"))
-        _check_count("max_length", max_length, least=1)
-        _check_count("max_batch_tokens", max_batch_tokens, least=1)
-        _check_count("max_queued_pairs", max_queued_pairs, least=1)
-        _check_count("score_cache_size", score_cache_size, least=0)
+        check_choice("long_documents", long_documents, ("truncate", "max"))
+        check_choice("when_full", when_full, ("wait", "raise"))
+        check_count("max_length", max_length, least=1)
+        check_count("max_batch_tokens", max_batch_tokens, least=1)
+        check_count("max_queued_pairs", max_queued_pairs, least=1)
+        check_count("score_cache_size", score_cache_size, least=0)
         self._configuration: dict[str, Any] = {
             "model": model,
             "revision": revision,
@@ -104,16 +113,24 @@ class CrossEncoderScorer:
             "when_full": when_full,
             "score_cache_size": score_cache_size,
         }
-        self._loaded: Model = load_model(
-            model,
-            revision=revision,
-            device=device,
-            dtype=dtype,
-            local_files_only=local_files_only,
-            token=token,
-            cache_folder=cache_folder,
-            trust_remote_code=trust_remote_code,
-        )
+        try:
+            self._loaded: Model = load_model(
+                model,
+                revision=revision,
+                device=device,
+                dtype=dtype,
+                local_files_only=local_files_only,
+                token=token,
+                cache_folder=cache_folder,
+                trust_remote_code=trust_remote_code,
+            )
+        except RuntimeError as error:
+            if "forked subprocess" not in str(error):
+                raise
+            raise DeviceError(
+                f"device={device!r} cannot be used in a process that was forked from one which had "
+                "used CUDA; start processes with multiprocessing.get_context('spawn')"
+            ) from error
         self.model = model
         self.max_length = self._checked_length(max_length)
         self._windows = long_documents == "max"
@@ -128,9 +145,12 @@ class CrossEncoderScorer:
             name=model,
             max_queued_pairs=max_queued_pairs,
             when_full=when_full,
+            survives_fork=all(name == "cpu" for name in self._loaded.device_names),
         )
+        self._cache = ScoreCache(self._queue, size=score_cache_size) if score_cache_size else None
         # A scorer that nobody holds any more must not leave its threads behind.
-        self._finalizer = weakref.finalize(self, self._queue.close, join=False)
+        close = functools.partial(self._queue.close, join=False)
+        self._finalizer = weakref.finalize(self, lifecycle.run_elsewhere, close)
         self._finalizer.atexit = False  # at exit the queue closes itself, in order
 
     @property
@@ -170,8 +190,12 @@ class CrossEncoderScorer:
         ``max_length`` overrides the scorer's for this call. When ``timeout_s`` passes first, the
         pairs are taken back and `DeadlineExceededError` is raised.
         """
-        job, places = self._job([query], passages, max_length)
-        return self._scores(self._wait(job, timeout_s), places)
+        queries, texts = _one_query(query, passages)
+        with score_span(self.model, queries, texts) as span:
+            job, places = self._submitted(queries, texts, max_length, timeout_s)
+            scores = self._scores(wait(job, timeout_s), places)
+            span.scores(scores)
+        return scores
 
     async def ascore(
         self,
@@ -181,14 +205,13 @@ class CrossEncoderScorer:
         max_length: int | None = None,
         timeout_s: float | None = None,
     ) -> list[float]:
-        """Return what `score` returns. The event loop stays free; a cancelled task costs nothing."""
-        job, places = self._job([query], passages, max_length)
-        self._queue.submit(job)
-        try:
-            outcome = await asyncio.wait_for(asyncio.wrap_future(job.future), timeout_s)
-        except asyncio.TimeoutError as error:
-            raise _too_late(job, timeout_s) from error
-        return self._scores(outcome, places)
+        """Return what `score` returns and leave the event loop free; cancelling takes pairs out."""
+        queries, texts = _one_query(query, passages)
+        with score_span(self.model, queries, texts) as span:
+            job, places = self._submitted(queries, texts, max_length, timeout_s)
+            scores = self._scores(await wait_async(job, timeout_s), places)
+            span.scores(scores)
+        return scores
 
     def score_pairs(
         self,
@@ -198,17 +221,24 @@ class CrossEncoderScorer:
         timeout_s: float | None = None,
     ) -> list[float]:
         """Return one float for each ``(query, passage)``, in the order given."""
-        queries, passages = _unzipped(pairs)
-        job, places = self._job(queries, passages, max_length)
-        return self._scores(self._wait(job, timeout_s), places)
+        queries, texts = unzipped(pairs)
+        with score_span(self.model, queries, texts) as span:
+            job, places = self._submitted(queries, texts, max_length, timeout_s, argument="pairs")
+            scores = self._scores(wait(job, timeout_s), places)
+            span.scores(scores)
+        return scores
 
     def truncated(self, query: str, passages: Sequence[str]) -> list[bool]:
         """Say for each passage whether its pair would lose tokens to ``max_length``."""
-        check_query(query)
-        windows = self._windows
-        return self._loaded.encoder.truncated(
-            query, check_passages(passages), max_length=self.max_length, windows=windows
-        )
+        _, texts = _one_query(query, passages)
+        self._queue.check_usable()
+        flags: list[bool] = []
+        for start in range(0, len(texts), SLICE_PAIRS):  # not all tokens at a time
+            some = texts[start : start + SLICE_PAIRS]
+            flags += self._loaded.encoder.truncated(
+                query, some, max_length=self.max_length, windows=self._windows
+            )
+        return flags
 
     def best_windows(self, query: str, passages: Sequence[str]) -> list[Window]:
         """Return for each passage its score and the characters that it comes from.
@@ -216,15 +246,16 @@ class CrossEncoderScorer:
         That is the whole passage where it fits ``max_length``, else its best window; meant for
         ``long_documents="max"``, under ``"truncate"`` it is the beginning that was kept.
         """
-        job, places = self._job([query], passages, None)
-        outcome = self._wait(job, None)
-        scores = self._scores(outcome, None)
+        queries, texts = _one_query(query, passages)
+        job, places = self._submitted(queries, texts, None, None)
+        outcome = wait(job, None)
         spans = [
             self._loaded.encoder.characters(
                 query, passage, int(start), max_length=self.max_length, windows=self._windows
             )
             for passage, start in zip(job.passages, outcome.window_starts, strict=True)
         ]
+        scores = self._scores(outcome, None)
         windows = [Window(score, *span) for score, span in zip(scores, spans, strict=True)]
         return windows if places is None else [windows[place] for place in places]
 
@@ -256,46 +287,44 @@ class CrossEncoderScorer:
         self.close()
 
     def __reduce__(self) -> tuple[object, ...]:
-        # As configuration, never as weights; and through the registry, so that many copies of
-        # one pickle in a process still share one model.
-        return (_restored, (self._configuration,))
+        # As configuration, never as weights, and never with the secret; and through the registry,
+        # so that many copies of one pickle in a process still share one model.
+        return (_restored, ({**self._configuration, "token": None},))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # copies of what holds it share the one model
+
+    def __copy__(self) -> Self:
+        return self
 
     def __repr__(self) -> str:
         return f"CrossEncoderScorer({self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
 
-    def _job(
-        self, queries: Sequence[str], passages: Sequence[str], max_length: int | None
+    def _submitted(
+        self,
+        queries: Sequence[str],
+        passages: Sequence[str],
+        max_length: int | None,
+        timeout_s: float | None,
+        argument: str = "passages",
     ) -> tuple[Job, list[int] | None]:
         """Return the job of the distinct pairs, and each pair's place in it (None: as given)."""
-        texts = check_passages(passages)
-        for query in queries:
-            check_query(query)
+        check_timeout(timeout_s)
         length = self.max_length if max_length is None else self._checked_length(max_length)
-        one_query = len(queries) == 1
-        distinct = dict.fromkeys(texts if one_query else zip(queries, texts, strict=True))
-        places: list[int] | None = None
-        if len(distinct) < len(texts):
-            at = {pair: place for place, pair in enumerate(distinct)}
-            pairs = texts if one_query else list(zip(queries, texts, strict=True))
-            places = [at[pair] for pair in pairs]  # type: ignore[index]
-            if one_query:
-                texts = list(distinct)  # type: ignore[arg-type]
-            else:
-                queries, texts = _unzipped(list(distinct))  # type: ignore[arg-type]
-        if one_query:
-            queries = list(queries) * len(texts)
-        return Job(queries, texts, max_length=length, windows=self._windows), places
-
-    def _wait(self, job: Job, timeout_s: float | None) -> Outcome:
-        self._queue.submit(job)
-        try:
-            return job.future.result(timeout_s)
-        except concurrent.futures.TimeoutError as error:
-            if job.done:
-                raise  # the job's own failure was a timeout
-            raise _too_late(job, timeout_s) from error
-        finally:
-            job.future.cancel()  # does nothing to a finished one
+        indices, places = _distinct(queries, passages)
+        if places is not None:
+            queries = [queries[index] for index in indices]
+            passages = [passages[index] for index in indices]
+        job = Job(
+            queries,
+            passages,
+            max_length=length,
+            windows=self._windows,
+            indices=None if places is None else indices,
+            argument=argument,
+        )
+        (self._queue if self._cache is None else self._cache).submit(job)
+        return job, places
 
     def _scores(self, outcome: Outcome, places: list[int] | None) -> list[float]:
         scores = self._loaded.rule.scores(outcome.decisions).tolist()
@@ -305,7 +334,7 @@ class CrossEncoderScorer:
         limit = self._loaded.max_length
         if max_length is None:
             return limit
-        _check_count("max_length", max_length, least=1)
+        check_count("max_length", max_length, least=1)
         if max_length > limit:
             raise InvalidArgumentError(
                 f"max_length={max_length} is more than the {limit} tokens that {self._loaded.name} "
@@ -321,31 +350,23 @@ def _restored(configuration: dict[str, Any]) -> CrossEncoderScorer:
     return shared_scorer(**configuration)
 
 
-def _too_late(job: Job, timeout_s: float | None) -> DeadlineExceededError:
-    return DeadlineExceededError(
-        f"{job.n_pairs} pairs were not scored within timeout_s={timeout_s}; they were taken back. "
-        "Allow more time, or send fewer passages"
-    )
+def _one_query(query: str, passages: Sequence[str]) -> tuple[list[str], list[str]]:
+    texts = check_passages(passages)
+    return [check_query(query)] * len(texts), texts
 
 
-def _unzipped(pairs: object) -> tuple[list[str], list[str]]:
-    if isinstance(pairs, (str, bytes)) or not isinstance(pairs, Sequence):
-        raise InvalidTypeError(f"pairs must be a list of (query, passage), got {pairs!r:.60}")
-    for index, pair in enumerate(pairs):
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise InvalidTypeError(f"pairs[{index}] must be (query, passage), got {pair!r:.60}")
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+def _distinct(
+    queries: Sequence[str], passages: Sequence[str]
+) -> tuple[list[int], list[int] | None]:
+    """Return the index of each distinct pair, and each pair's place among these.
 
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InvalidArgumentError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-
-
-def _check_count(name: str, value: object, *, least: int) -> None:
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidTypeError(f"{name} must be a whole number, got {value!r}")
-    if value < least:
-        raise InvalidArgumentError(f"{name} must be at least {least}, got {value}")
+    The places are None where all pairs are distinct, and the indices then mean nothing.
+    """
+    one_query = all(query is queries[0] for query in queries)
+    keys: Sequence[object] = passages if one_query else list(zip(queries, passages, strict=True))
+    first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+    if len(first) == len(keys):
+        return [], None
+    indices = sorted(first.values())
+    place_of = {keys[index]: place for place, index in enumerate(indices)}
+    return indices, [place_of[key] for key in keys]

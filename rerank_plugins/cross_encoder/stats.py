@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import threading
+from dataclasses import dataclass, fields
+from typing import Any
 
 
-@dataclass(slots=True)
 class Counters:
-    """The running totals; changed under the queue's lock."""
+    """The running totals of a `Stats`, which any thread may add to."""
 
-    calls: int = 0
-    pairs: int = 0
-    tokens: int = 0
-    padding_tokens: int = 0
-    batches: int = 0
-    truncated: int = 0
-    queue_wait_s: float = 0.0
-    tokenise_s: float = 0.0
-    forward_s: float = 0.0
-    cache_hits: int = 0
-    out_of_memory_retries: int = 0
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals: dict[str, Any] = {name: 0.0 if name.endswith("_s") else 0 for name in _TOTALS}
+
+    def add(self, **amounts: float) -> None:
+        """Add to the totals named."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._totals[name] += amount
 
     def snapshot(self, *, queued_pairs: int, max_batch_tokens: int) -> Stats:
-        return Stats(**asdict(self), queued_pairs=queued_pairs, max_batch_tokens=max_batch_tokens)
+        with self._lock:
+            return Stats(
+                **self._totals, queued_pairs=queued_pairs, max_batch_tokens=max_batch_tokens
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """A snapshot of a scorer's totals since it was made.
 
-    Times are in seconds and add up over all worker threads. ``truncated`` counts pairs that lost
-    tokens; ``cache_hits`` pairs that were answered without the model; ``queue_wait_s`` is the
-    time from a call to the first work on it. ``queued_pairs`` and ``max_batch_tokens`` are of
-    the moment: the latter falls when a batch ran out of memory.
+    Times are in seconds and add up over all worker threads. ``pairs`` counts the distinct ones of
+    each call; ``truncated`` those that lost tokens; ``cache_hits`` those that were answered
+    without the model, or together with another call's; ``queue_wait_s`` is the time from a call
+    to the first work on it. ``queued_pairs`` and ``max_batch_tokens`` are of the moment: the
+    latter falls when a batch ran out of memory. A forked child starts at zero.
     """
 
     calls: int
@@ -54,3 +57,8 @@ class Stats:
         """The part of all tokens that went through the model which was padding, 0 to 1."""
         total = self.tokens + self.padding_tokens
         return self.padding_tokens / total if total else 0.0
+
+
+_TOTALS = [
+    field.name for field in fields(Stats) if field.name not in ("queued_pairs", "max_batch_tokens")
+]

@@ -1,0 +1,96 @@
+"""Fork, interpreter exit and garbage collection, for objects that own threads or locks.
+
+A fork copies one thread and every lock as it stands. So before it, whatever is registered here is
+brought to rest, and in the child it starts empty.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Forkable(Protocol):
+    """Something with threads or locks, which a fork and the end of the process concern."""
+
+    def before_fork(self) -> None:
+        """Come to rest, and hold every lock, until one of the other two is called."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """Start empty: the threads and the callers of the parent do not exist here."""
+
+    def close(self) -> None:
+        """End the threads."""
+
+
+_registered: weakref.WeakSet[Forkable] = weakref.WeakSet()
+# Guards the set, and lets one fork at a time through the three steps.
+_lock = threading.Lock()
+_resting: list[Forkable] = []
+
+
+def register(owner: Forkable) -> None:
+    """Keep ``owner`` safe over forks, and close it at interpreter exit."""
+    with _lock:
+        _registered.add(owner)
+
+
+def run_elsewhere(function: Callable[[], object]) -> None:
+    """Run ``function`` in a thread of its own, without waiting for it.
+
+    For the garbage collector, which runs finalizers in whatever thread it finds, at any line, also
+    one that holds the very lock which ``function`` needs. A plain thread: `threading.Thread`
+    would wait for its start.
+    """
+    try:
+        _thread.start_new_thread(function, ())
+    except RuntimeError:
+        pass  # the interpreter is ending, and closes everything itself
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    _resting[:] = list(_registered)
+    for owner in _resting:
+        owner.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for owner in _resting:
+        owner.after_fork_in_parent()
+    _resting.clear()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    # The tokenizers package does the same of its own accord, and prints a warning about it.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for owner in list(_registered):
+        owner.after_fork_in_child()
+    _resting.clear()
+    _lock.release()
+
+
+@atexit.register
+def _close_all() -> None:
+    # Before the interpreter is torn down: a thread inside torch at that moment would crash.
+    with _lock:
+        owners = list(_registered)
+    for owner in owners:
+        owner.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,86 @@
+"""A span for each call, where the process traces with OpenTelemetry.
+
+The attributes are those of OpenInference's RERANKER spans, which the frameworks' tracers also
+write. Documents are kept light: the first ``MAX_DOCUMENTS`` of them, cut short, because a span
+holds 128 attributes by default. ``OPENINFERENCE_HIDE_INPUTS`` and ``OPENINFERENCE_HIDE_OUTPUTS``
+(``true``) leave the texts and the scores out.
+
+Nothing is imported here: a process that traces has imported OpenTelemetry itself, and one that
+does not pays for one look into a dict.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+MAX_DOCUMENTS = 20
+MAX_CHARACTERS = 500
+
+
+class Recorder:
+    """Takes the scores of a call; this one, without a trace, does nothing with them."""
+
+    def scores(self, scores: Sequence[float]) -> None:
+        """Note the scores, in the order of the passages."""
+
+
+class _SpanRecorder(Recorder):
+    def __init__(self, span: Any) -> None:
+        self._span = span
+
+    def scores(self, scores: Sequence[float]) -> None:
+        if _hidden("OPENINFERENCE_HIDE_OUTPUTS"):
+            return
+        best_first = sorted(range(len(scores)), key=lambda index: -scores[index])
+        for place, index in enumerate(best_first[:MAX_DOCUMENTS]):
+            document = f"reranker.output_documents.{place}.document"
+            self._span.set_attribute(f"{document}.id", str(index))
+            self._span.set_attribute(f"{document}.score", scores[index])
+
+
+_NO_RECORDER = Recorder()
+
+
+@contextmanager
+def score_span(model: str, queries: Sequence[str], passages: Sequence[str]) -> Iterator[Recorder]:
+    """Yield what takes the scores; an error inside ends the span as failed."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        yield _NO_RECORDER
+        return
+    tracer = trace.get_tracer("rerank_plugins")
+    with tracer.start_as_current_span("CrossEncoderScorer.score") as span:
+        if not span.is_recording():
+            yield _NO_RECORDER
+            return
+        for name, value in _attributes(model, queries, passages).items():
+            span.set_attribute(name, value)
+        recorder = _SpanRecorder(span)
+        yield recorder
+
+
+def _attributes(
+    model: str, queries: Sequence[str], passages: Sequence[str]
+) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        "openinference.span.kind": "RERANKER",
+        "reranker.model_name": model,
+        "rerank_plugins.n_pairs": len(passages),
+    }
+    if _hidden("OPENINFERENCE_HIDE_INPUTS"):
+        return attributes
+    if len(set(queries)) == 1:
+        attributes["reranker.query"] = queries[0][:MAX_CHARACTERS]
+    for index, passage in enumerate(passages[:MAX_DOCUMENTS]):
+        document = f"reranker.input_documents.{index}.document"
+        attributes[f"{document}.id"] = str(index)
+        attributes[f"{document}.content"] = passage[:MAX_CHARACTERS]
+    return attributes
+
+
+def _hidden(name: str) -> bool:
+    return os.environ.get(name, "").lower() == "true"

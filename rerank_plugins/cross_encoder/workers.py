@@ -1,0 +1,231 @@
+"""The threads that tokenise and compute: one loop, and what happens when a batch fails."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.head_rule import FloatArray
+from rerank_plugins.cross_encoder.jobs import Job
+from rerank_plugins.cross_encoder.memory import is_out_of_memory, release_memory
+from rerank_plugins.cross_encoder.pairs import Rows
+from rerank_plugins.cross_encoder.plan import Planner, Slice
+from rerank_plugins.cross_encoder.ready import Batch
+from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
+
+if TYPE_CHECKING:
+    from rerank_plugins.cross_encoder.queue import ScoringQueue
+
+logger = logging.getLogger(__name__)
+
+
+class Replica(Protocol):
+    """One copy of the model on one device."""
+
+    n_workers: int  # threads that may run batches on it at the same time
+    runs_ahead: bool  # launch() returns before the device is done
+    pads: bool  # the forward pass fills up shorter pairs
+
+    def launch(self, pairs: PackedPairs) -> object:
+        """Start a forward pass."""
+
+    def collect(self, launched: object) -> FloatArray:
+        """Wait for it, and return one decision a pair (n_pairs,)."""
+
+
+class Worker:
+    """A thread that takes work from its queue until the queue is closed."""
+
+    def __init__(self, queue: ScoringQueue, planner: Planner, replica: Replica, name: str) -> None:
+        self.running = threading.Lock()  # held while it tokenises or computes
+        self._queue = queue
+        self._planner = planner
+        self._replica = replica
+        self._launched: deque[tuple[Batch, object]] = deque()
+        # A daemon: the interpreter's exit closes the queue, which ends a busy worker in order.
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def join(self) -> None:
+        if self.thread is not threading.current_thread():
+            self.thread.join()
+
+    def _work(self) -> None:
+        if not _take_one_core(self._queue.begun):
+            return
+        try:
+            with torch.inference_mode():
+                while self._step():
+                    pass
+        except BaseException as error:
+            # Nothing in the loop is known to raise. If it does, nobody may wait for ever.
+            logger.exception("%s: a worker thread failed", self._queue.name)
+            self._queue.break_off(error)
+        finally:
+            self._queue.left(self)
+
+    def _step(self) -> bool:
+        """Do one piece of work; return False once the queue is closed and nothing is left."""
+        launched = self._launched
+        work = self._queue.next_work(wait=not launched)
+        if work is None and not launched:
+            return False
+        with self.running:
+            if isinstance(work, Batch):
+                batch = work.without_done()
+                if batch.pairs.n_pairs:
+                    self._launch(batch)
+            elif work is not None:
+                self._plan(work)
+            # A device that runs ahead gets its next batch before we wait for this one.
+            while launched and (work is None or len(launched) > self._replica.runs_ahead):
+                self._collect(*launched.popleft())
+        return True
+
+    def _plan(self, slices: Sequence[Slice]) -> None:
+        begin = time.perf_counter()
+        encoded: list[tuple[Slice, Rows]] = []
+        failures: list[tuple[Job, BaseException]] = []
+        batches: list[Batch] = []
+        for piece in slices:
+            try:
+                rows = self._planner.encode(piece)
+                encoded.append((piece, rows))
+            except BaseException as failure:  # the tokenizers package also raises BaseException
+                failures.append((piece.job, failure))
+        try:
+            batches = self._planner.batches([(piece.job, rows) for piece, rows in encoded])
+        except BaseException as failure:
+            failures += [(piece.job, failure) for piece, _ in encoded]
+            encoded = []
+        self._queue.planned(slices, encoded, batches, time.perf_counter() - begin)
+        for job, error in failures:
+            job.fail(_planning_error(job, error))
+
+    def _launch(self, batch: Batch) -> None:
+        begin = time.perf_counter()
+        failure: BaseException | None = None
+        try:
+            self._launched.append((batch, self._replica.launch(batch.pairs)))
+        except BaseException as error:
+            failure = error
+        self._queue.counters.add(forward_s=time.perf_counter() - begin)
+        if failure is not None:
+            self._recover(batch, failure)
+
+    def _collect(self, batch: Batch, result: object) -> None:
+        begin = time.perf_counter()
+        failure: BaseException | None = None
+        try:
+            decisions = self._replica.collect(result)
+            if decisions.shape != (batch.pairs.n_pairs,):
+                raise ValueError(f"the model returned an array {decisions.shape}")
+        except BaseException as error:
+            failure = error
+        seconds = time.perf_counter() - begin
+        if failure is not None:
+            self._queue.counters.add(forward_s=seconds)
+            self._recover(batch, failure)
+            return
+        pairs = batch.pairs
+        padding = pairs.n_pairs * pairs.max_length - pairs.n_tokens if self._replica.pads else 0
+        self._queue.counters.add(forward_s=seconds, batches=1, padding_tokens=padding)
+        batch.deliver(decisions)
+
+    def _recover(self, batch: Batch, error: BaseException) -> None:
+        """Halve a batch that ran out of memory; part the calls of one that failed otherwise."""
+        n_pairs, n_tokens = batch.pairs.n_pairs, batch.pairs.n_tokens
+        jobs = batch.waiting_jobs()
+        if is_out_of_memory(error):
+            # The traceback holds the frames, and these hold the tensors that are to be freed.
+            error.__traceback__ = None
+            if n_pairs > 1:
+                self._planner.shrink(n_tokens // 2)
+                logger.warning(
+                    "%s: out of memory at %d tokens; going on with batches of at most %d",
+                    self._queue.name,
+                    n_tokens,
+                    self._planner.max_batch_tokens,
+                )
+                release_memory()
+                self._queue.counters.add(out_of_memory_retries=1)
+                self._queue.put_back(batch.halves())
+                return
+            failure: RerankError = OutOfMemoryError(
+                f"one pair of {n_tokens} tokens does not fit into memory ({error}); "
+                "use a smaller max_length, or another device"
+            )
+        elif len(jobs) > 1:
+            self._queue.put_back([batch.of(job) for job in jobs])
+            return
+        else:
+            failure = ScoringError(
+                f"{self._queue.name} failed on a batch of {n_pairs} pairs, {n_tokens} tokens: "
+                f"{type(error).__name__}: {error}"
+            )
+        failure.__cause__ = error
+        batch.fail(failure)
+
+
+def start(workers: Sequence[Worker], begun: threading.Barrier) -> None:
+    """Start ``workers``, each on one core, and return when they run.
+
+    Raises RuntimeError where no thread can be started.
+    """
+    errors: list[RuntimeError] = []
+
+    def start_all() -> None:
+        # torch.set_num_threads() acts on its own thread and on every thread that asks for the
+        # first time later. So this is done where no caller's setting is touched, and the default
+        # for the caller's later threads is put back.
+        default = torch.get_num_threads()
+        try:
+            for worker in workers:
+                worker.thread.start()
+            begun.wait()
+        except RuntimeError as error:
+            begun.abort()
+            errors.append(error)
+        finally:
+            torch.set_num_threads(default)
+
+    starter = threading.Thread(target=start_all, name="rerank-start", daemon=True)
+    starter.start()
+    starter.join()
+    if errors:
+        raise errors[0]
+
+
+def _take_one_core(begun: threading.Barrier) -> bool:
+    """Give this thread one core of torch's; return False if not all workers could be started."""
+    # The first look at the number sets it up for this thread; a later one would overwrite ours.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        begun.wait()
+    except threading.BrokenBarrierError:
+        return False
+    return True
+
+
+def _planning_error(job: Job, error: BaseException) -> BaseException:
+    if isinstance(error, RerankError):
+        return error
+    if is_out_of_memory(error):
+        failure: RerankError = OutOfMemoryError(
+            f"the tokens of up to {job.n_pairs} pairs do not fit into memory ({error}); "
+            "send fewer or shorter passages"
+        )
+    else:
+        failure = ScoringError(
+            f"the pairs could not be tokenised: {type(error).__name__}: {error}; "
+            "score them one by one to find the text"
+        )
+    failure.__cause__ = error
+    return failure
