@@ -101,8 +101,14 @@ class TestFiles:
         assert data["environment"]["packages"]["ir_measures"] == ir_measures.__version__
 
     def test_one_model_twice_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidArgumentError, match="'overlap' is named twice"):
+        with pytest.raises(InvalidArgumentError, match="'overlap' comes twice"):
             evaluate([Overlap(), Overlap()], small_collection(tmp_path), output=tmp_path / "out")
+
+    def test_one_model_under_two_names_is_two_systems(self, tmp_path: Path) -> None:
+        scorers = [("first", Overlap()), ("second", Overlap())]
+        report = evaluate(scorers, small_collection(tmp_path), output=tmp_path / "out")
+        assert [system.name for system in report.systems] == ["first stage", "first", "second"]
+        assert (tmp_path / "out" / "second.run").exists()
 
 
 class TestComparisons:

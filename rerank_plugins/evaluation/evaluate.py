@@ -52,7 +52,7 @@ class _Silent:
 
 
 def evaluate(
-    scorers: Iterable[Scorer],
+    scorers: Iterable[Scorer | tuple[str, Scorer]],
     collection: Collection,
     *,
     output: str | Path,
@@ -69,7 +69,8 @@ def evaluate(
     first stage's scores added as in `rerank_plugins.interpolate`: the weight is fitted on one half
     of the queries by the first measure and used on the other half, both ways round.
 
-    ``scorers`` is consumed one by one, so a generator can close one before it loads the next.
+    ``scorers`` is consumed one by one, so a generator can close one before it loads the next. One
+    model in several settings needs names: ``[("float32", scorer), ("int8", other)]``.
     """
     watcher = watcher or _Silent()
     parsed = parse_measures(measures)
@@ -91,15 +92,18 @@ def evaluate(
 
     systems = [system(FIRST_STAGE, collection.run, collection.depth)]
     paths: set[Path] = set()
-    for scorer in scorers:
-        path = output / f"{run_name(scorer.model)}.run"
+    for entry in scorers:
+        name, scorer = entry if isinstance(entry, tuple) else (entry.model, entry)
+        path = output / f"{run_name(name)}.run"
         if path in paths:
-            raise InvalidArgumentError(f"the model {scorer.model!r} is named twice; name it once")
+            raise InvalidArgumentError(
+                f"the model {name!r} comes twice; give it once, or each under a name of its own"
+            )
         paths.add(path)
-        on_query = watcher.reranking(scorer.model, pairs)
+        on_query = watcher.reranking(name, pairs)
         times = rerank_to_file(scorer, collection, path, restart=restart, on_query=on_query)
         reranked, speed = TrecRun(path), Speed.of(times)
-        systems.append(system(scorer.model, reranked, None, speed=speed))
+        systems.append(system(name, reranked, None, speed=speed))
         if interpolate:
             advance = watcher.reading("fitting the weight", len(collection.query_ids))
             weights = fit_weights(collection, reranked, parsed[0], advance=advance)
@@ -107,7 +111,7 @@ def evaluate(
             write_interpolated(collection, reranked, weights, path, tag="interpolated")
             systems.append(
                 system(
-                    f"{scorer.model} + {FIRST_STAGE}",
+                    f"{name} + {FIRST_STAGE}",
                     TrecRun(path),
                     None,
                     speed=speed,
