@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,25 +16,32 @@ from torch import Tensor
 from transformers import BertForSequenceClassification
 
 from training.lists import Lists
-from training.student import TokenStore, score_pairs
+from training.student import Ids, TokenStore, score_pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How long and how hard to train; ``minutes`` ends the run early, on a decayed rate."""
+    """How long and how hard to train; ``minutes`` ends the run early, on a decayed rate.
+
+    ``long_share`` of the steps read ``long_length`` tokens a pair, the others ``max_length``. In
+    ``stretched_share`` of the steps every passage has another one before or after it, so that the
+    answer is found anywhere in a longer text.
+    """
 
     lists: int
     minutes: float
-    lists_per_step: int = 32
+    lists_per_step: int = 16
     learning_rate: float = 1e-3
     warm_up: float = 0.03
     weight_decay: float = 0.01
     max_length: int = 128
     long_length: int = 256
-    long_share: float = 0.06
+    long_share: float = 0.3
+    stretched_share: float = 0.1
     offset_share: float = 0.3
     own_passage_weight: float = 0.3
     average_steps: int = 400
+    bfloat16: bool = True
     seed: int = 0
 
     def rate(self, progress: float) -> float:
@@ -72,6 +79,18 @@ def list_order(n_lists: int, *, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
     while True:
         yield from rng.permutation(n_lists)[:, None]
+
+
+def stretched_pairs(
+    pairs: Sequence[tuple[Ids, Ids]], rng: np.random.Generator
+) -> list[tuple[Ids, Ids]]:
+    """Return the pairs with another pair's passage before or after each passage."""
+    others = rng.integers(len(pairs), size=len(pairs))
+    before = rng.random(len(pairs)) < 0.5
+    return [
+        (query, np.concatenate([pairs[other][1], own] if first else [own, pairs[other][1]]))
+        for (query, own), other, first in zip(pairs, others, before, strict=True)
+    ]
 
 
 class WeightAverage:
@@ -151,17 +170,20 @@ def train(
             group["lr"] = schedule.rate(done)
         rows = np.concatenate([next(order) for _ in range(schedule.lists_per_step)])
         batch = lists[rows]
+        stretched = rng.random() < schedule.stretched_share
+        long = stretched or rng.random() < schedule.long_share
         pairs = [
             (queries[int(query)], passages[int(candidate)])
             for query, candidates in zip(batch.query, batch.candidates, strict=True)
             for candidate in candidates
         ]
-        long = rng.random() < schedule.long_share
+        if stretched:
+            pairs = stretched_pairs(pairs, rng)
         offsets = [
             int(rng.integers(1, 384)) if rng.random() < schedule.offset_share else 0
             for _ in range(8)
         ]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=schedule.bfloat16):
             scores = score_pairs(
                 student,
                 pairs,

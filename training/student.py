@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
@@ -120,12 +119,12 @@ def logits(
             shape = (*projected.shape[:2], student.config.num_attention_heads, -1)
             return projected.view(shape).transpose(1, 2)
 
-        context = F.scaled_dot_product_attention(
-            heads(attention.query(asking)),
-            heads(attention.key(hidden)),
-            heads(attention.value(hidden)),
-            attn_mask=mask,
-        )
+        queries, keys = heads(attention.query(asking)), heads(attention.key(hidden))
+        # Written out: on a CPU the backward pass of torch's fused attention takes longer than
+        # everything else together.
+        likeness = queries @ keys.transpose(2, 3) / queries.shape[-1] ** 0.5
+        weights = likeness.masked_fill(~mask, -1e9).softmax(dim=-1)
+        context = weights.to(queries.dtype) @ heads(attention.value(hidden))
         context = context.transpose(1, 2).flatten(2)
         attended = layer.attention.output(context, asking)
         hidden = layer.output(layer.intermediate(attended), attended)
