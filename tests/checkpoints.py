@@ -72,7 +72,7 @@ def write_card(card: ModelCard, folder: Path) -> dict[str, torch.Tensor]:
             f"bert_model.{name}": tensor
             for name, tensor in _livened(DistilBertModel(distilbert)).state_dict().items()
         }
-        tensors["_classification_layer.weight"] = torch.randn(1, hidden)
+        tensors["_classification_layer.weight"] = torch.randn(1, hidden) / hidden**0.5
         tensors["_classification_layer.bias"] = torch.randn(1)
         config: dict[str, Any] = {
             "architectures": ["BERT_Cat"],
