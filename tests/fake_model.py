@@ -1,0 +1,130 @@
+"""A model whose scores can be worked out by hand, that can be held up and made to fail.
+
+Texts are words that are whole numbers, and each word is one token with that id. The decision of a
+row is the sum of ``id * place`` over its query and passage tokens, counted from 1.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.head_rule import FloatArray
+from rerank_plugins.cross_encoder.jobs import Job
+from rerank_plugins.cross_encoder.pairs import PairEncoder, PairTemplate
+from rerank_plugins.cross_encoder.plan import Planner
+from rerank_plugins.cross_encoder.queue import ScoringQueue
+
+SPECIAL = 3  # tokens a pair that are no words
+
+
+def expected(query: str, passage: str) -> float:
+    """Return the decision of a pair that is read whole."""
+    words = [int(word) for word in f"{query} {passage}".split()]
+    return float(sum(place * word for place, word in enumerate(words, start=1)))
+
+
+class NumberEncoder:
+    """The words of a text as its ids. Raises for a text that holds another word."""
+
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
+        return [np.array([int(word) for word in text.split()], np.int32) for text in texts]
+
+
+class FakeReplica:
+    """Computes decisions at once; ``before`` is called first, with the batch, and may raise."""
+
+    pads = False
+
+    def __init__(
+        self,
+        before: Callable[[PackedPairs], object] = lambda pairs: None,
+        *,
+        n_workers: int = 1,
+        runs_ahead: bool = False,
+    ) -> None:
+        self.before = before
+        self.n_workers = n_workers
+        self.runs_ahead = runs_ahead
+        self.batches: list[PackedPairs] = []
+
+    def launch(self, pairs: PackedPairs) -> object:
+        if not self.runs_ahead:
+            self.before(pairs)
+        self.batches.append(pairs)
+        return pairs
+
+    def collect(self, launched: object) -> FloatArray:
+        assert isinstance(launched, PackedPairs)
+        if self.runs_ahead:
+            self.before(launched)
+        return np.array([decision(row) for row in rows_of(launched)], np.float64)
+
+
+def rows_of(pairs: PackedPairs) -> list[list[int]]:
+    """Return the words of each row, without special tokens."""
+    ends = np.cumsum(pairs.lengths)
+    rows = np.split(pairs.ids, ends[:-1])
+    return [[int(word) for word in row if word >= 0] for row in rows]
+
+
+def decision(words: Sequence[int]) -> float:
+    return float(sum(place * word for place, word in enumerate(words, start=1)))
+
+
+class Gate:
+    """Holds up whoever calls it until it is opened, and says when somebody came."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Semaphore(0)
+        self._open = threading.Event()
+
+    def __call__(self, _: object = None) -> None:
+        self.reached.release()
+        assert self._open.wait(60), "the gate was never opened"
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def fake_encoder() -> PairEncoder:
+    template = PairTemplate(
+        prefix=np.array([-1], np.int32),
+        middle=np.array([-2], np.int32),
+        suffix=np.array([-2], np.int32),
+        query_type=0,
+        passage_type=1,
+    )
+    return PairEncoder(NumberEncoder(), template, "{}")
+
+
+def fake_queue(
+    *replicas: FakeReplica,
+    max_batch_tokens: int = 64,
+    max_queued_pairs: int | None = None,
+    when_full: str = "wait",
+    survives_fork: bool = True,
+) -> ScoringQueue:
+    replicas = replicas or (FakeReplica(),)
+    planner = Planner(
+        fake_encoder(),
+        max_batch_tokens=max_batch_tokens,
+        n_workers=sum(replica.n_workers for replica in replicas),
+    )
+    return ScoringQueue(
+        replicas,
+        planner,
+        name="fake",
+        max_queued_pairs=max_queued_pairs,
+        when_full=when_full,
+        survives_fork=survives_fork,
+    )
+
+
+def job(
+    query: str, passages: Sequence[str], *, max_length: int = 512, windows: bool = False
+) -> Job:
+    return Job([query] * len(passages), passages, max_length=max_length, windows=windows)
