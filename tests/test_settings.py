@@ -220,3 +220,18 @@ def test_a_wrong_cut_is_refused_when_made_and_when_assigned(
         cls(**{name: value})
     with pytest.raises(ValueError, match=name):
         setattr(cls(), name, value)
+
+
+def test_both_frameworks_score_alike_through_one_model() -> None:
+    texts = ["A cat sleeps.", "Paris is the capital of France.", "France is in Europe."]
+    adapters = [cls(model="embedded", device="cpu", top_n=3) for cls in ADAPTERS]
+    try:
+        documents = adapters[0].compress_documents([Document(text) for text in texts], "q")
+        nodes = [NodeWithScore(node=TextNode(text=text)) for text in texts]
+        kept = adapters[1].postprocess_nodes(nodes, query_str="q")
+        assert [(one.text, one.score) for one in kept] == [
+            (one.page_content, one.metadata["relevance_score"]) for one in documents
+        ]
+        assert adapters[0]._scorer_at_hand() is adapters[1]._scorer_at_hand()
+    finally:
+        registry.close_shared_scorers()
