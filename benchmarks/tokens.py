@@ -160,7 +160,7 @@ def peer_contenders(tokenizer: Tokenizer, scratch: Path) -> list[Contender]:
         ]
     if importlib.util.find_spec("blingfire") and normalizer["lowercase"]:
         blingfire = import_module("blingfire")
-        model = Path(blingfire.__file__).parent / "bert_base_tok.bin"
+        model = Path(str(blingfire.__file__)).parent / "bert_base_tok.bin"
         bling = blingfire.load_model(str(model))
         calls["blingfire"] = lambda texts: [
             blingfire.text_to_ids(bling, text, 2 * len(text) + 8, tokens["[UNK]"], True).tolist()
