@@ -20,8 +20,8 @@ import rerank_plugins.llama_index as llama_index
 from rerank_plugins import DEFAULT_MODEL, registry
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
 
-ADAPTERS = [langchain.CrossEncoderRerank, llama_index.CrossEncoderRerank]
-CLASSES = [*ADAPTERS, langchain.SharedCrossEncoder]
+ADAPTERS: list[Any] = [langchain.CrossEncoderRerank, llama_index.CrossEncoderRerank]
+CLASSES: list[Any] = [*ADAPTERS, langchain.SharedCrossEncoder]
 OPTIONS: dict[str, Any] = {
     "model": "some/model",
     "revision": "abc",
