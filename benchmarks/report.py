@@ -45,12 +45,13 @@ class Speed:
         return [key[2] for key in self._timings if key[:2] == (model, workload)]
 
     def timing(self, model: str, workload: str, contestant: str) -> dict[str, Any]:
-        return self._timings[model, workload, contestant]
+        timing: dict[str, Any] = self._timings[model, workload, contestant]
+        return timing
 
     def ratios(self, model: str, workload: str, contestant: str, peer: str) -> list[float]:
         """Return how many times faster, repeat by repeat, ascending."""
-        own = self.timing(model, workload, contestant)["seconds"]
-        other = self.timing(model, workload, peer)["seconds"]
+        own: list[float] = self.timing(model, workload, contestant)["seconds"]
+        other: list[float] = self.timing(model, workload, peer)["seconds"]
         return sorted(theirs / mine for mine, theirs in zip(own, other, strict=True))
 
     def ratio(self, model: str, workload: str, contestant: str, peer: str = PEER) -> str:
@@ -61,9 +62,9 @@ class Speed:
     def floor_share(self, contestant: str, model: str = "TinyBERT-L2 shape") -> float:
         """Return achieved over floor: the time that the arithmetic must take, by the time taken."""
         dtype = "torch.float32" if contestant.endswith("float32") else "torch.bfloat16"
-        floor_s = self.raw["floor_flop_per_pair"][model] / self.raw["matmul_flop_per_s"][dtype]
+        flop, rate = self.raw["floor_flop_per_pair"][model], self.raw["matmul_flop_per_s"][dtype]
         docs_per_s: float = self.timing(model, "bulk", contestant)["docs_per_s"]
-        return docs_per_s * floor_s
+        return docs_per_s * float(flop) / float(rate)
 
     def caption(self) -> str:
         """Return what the figures were measured on."""

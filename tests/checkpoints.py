@@ -82,10 +82,9 @@ def write_card(card: ModelCard, folder: Path) -> dict[str, torch.Tensor]:
         }
     else:
         electra = shape.architecture == "electra"
-        make_config, make_model = (
-            (ElectraConfig, ElectraForSequenceClassification)
-            if electra
-            else (BertConfig, BertForSequenceClassification)
+        make_config: Any = ElectraConfig if electra else BertConfig
+        make_model: Any = (
+            ElectraForSequenceClassification if electra else BertForSequenceClassification
         )
         settings = make_config(
             **sizes,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import WORDS
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
@@ -21,7 +22,6 @@ from transformers import (
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.errors import InvalidArgumentError, ModelLoadError
-from tests.checkpoints import WORDS
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -46,7 +46,8 @@ def tokenizer(pair: str, *, max_length: int, types: bool = False) -> PreTrainedT
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair=pair, special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    return PreTrainedTokenizerFast(
+    make: Any = PreTrainedTokenizerFast
+    wrapped: PreTrainedTokenizerFast = make(
         tokenizer_object=backend,
         bos_token="<s>",
         eos_token="</s>",
@@ -55,6 +56,7 @@ def tokenizer(pair: str, *, max_length: int, types: bool = False) -> PreTrainedT
         model_max_length=max_length,
         model_input_names=["input_ids", *(["token_type_ids"] * types), "attention_mask"],
     )
+    return wrapped
 
 
 @pytest.fixture(params=["xlm-roberta", "deberta-v2", "modernbert"])
@@ -88,8 +90,6 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
                 eos_token_id=2,
                 cls_token_id=0,
                 sep_token_id=2,
-                reference_compile=False,
-                attn_implementation="sdpa",
             )
         )
         tokens = tokenizer("<s> $A </s> $B </s>", max_length=64)

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from fake_model import FakeReplica, Gate, expected, fake_queue, job, rows_of
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.cache import ScoreCache
 from rerank_plugins.cross_encoder.jobs import Job
 from rerank_plugins.cross_encoder.queue import ScoringQueue
 from rerank_plugins.errors import OverloadedError, ScorerClosedError, ScoringError
-from tests.fake_model import FakeReplica, Gate, expected, fake_queue, job, rows_of
 
 LONG = 60.0
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints import write_card, write_safetensors, write_tokenizer
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -20,7 +21,6 @@ from transformers import (
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.cards import CARDS, EMBEDDED_MODEL, ModelCard
 from rerank_plugins.errors import ModelLoadError, UnsupportedModelError
-from tests.checkpoints import write_card, write_safetensors, write_tokenizer
 
 QUERY = "how do I sort a list?"
 PASSAGES = [
@@ -59,7 +59,8 @@ def bert_cat_logits(folder: Path, tensors: dict[str, torch.Tensor]) -> torch.Ten
     def head(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         inputs.pop("token_type_ids", None)
         cls = encoder(**inputs).last_hidden_state[:, 0]
-        return cls @ weight.T + bias
+        logits: torch.Tensor = cls @ weight.T + bias
+        return logits
 
     return _logits(BertTokenizer.from_pretrained(folder), head)
 
@@ -226,9 +227,8 @@ def test_a_folder_without_a_tokenizer_says_so(folder: Path) -> None:
 
 
 def test_a_model_with_more_labels_is_no_reranker(tmp_path: Path) -> None:
+    from checkpoints import vocabulary, write_model
     from transformers import BertConfig, BertForSequenceClassification
-
-    from tests.checkpoints import vocabulary, write_model
 
     config = BertConfig(
         vocab_size=len(vocabulary()),
@@ -236,7 +236,7 @@ def test_a_model_with_more_labels_is_no_reranker(tmp_path: Path) -> None:
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
-        num_labels=3,
+        id2label={0: "no", 1: "maybe", 2: "yes"},
     )
     write_model(BertForSequenceClassification(config), tmp_path)
     with pytest.raises(UnsupportedModelError, match="3 labels"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from checkpoints import write_card
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.cards import CARDS
 from rerank_plugins.cross_encoder.hub import EMBEDDED_FOLDER, model_folder
 from rerank_plugins.errors import ModelLoadError
-from tests.checkpoints import write_card
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -76,7 +76,7 @@ def test_embedded_is_in_the_package() -> None:
 
 
 def test_a_checkpoint_without_a_tokenizer_takes_the_one_its_config_names(cache: Path) -> None:
-    from tests.checkpoints import write_tokenizer
+    from checkpoints import write_tokenizer
 
     card = next(card for card in CARDS if card.model_type == "BERT_Cat")
     folder = cache / "bert_cat"

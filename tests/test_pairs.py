@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import write_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import BertTokenizer
@@ -15,7 +16,6 @@ from transformers import BertTokenizer
 from rerank_plugins.cross_encoder.pairs import PairEncoder, PairTemplate, longest_first
 from rerank_plugins.cross_encoder.tokens import text_encoder
 from rerank_plugins.errors import InvalidArgumentError
-from tests.checkpoints import write_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from fake_model import (
+    SPECIAL,
+    FakeReplica,
+    Gate,
+    decision,
+    expected,
+    fake_encoder,
+    fake_queue,
+    job,
+    rows_of,
+)
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.head_rule import FloatArray
@@ -25,17 +36,6 @@ from rerank_plugins.errors import (
     RerankError,
     ScorerClosedError,
     ScoringError,
-)
-from tests.fake_model import (
-    SPECIAL,
-    FakeReplica,
-    Gate,
-    decision,
-    expected,
-    fake_encoder,
-    fake_queue,
-    job,
-    rows_of,
 )
 
 LONG = 60.0  # seconds after which a wait that should end has failed

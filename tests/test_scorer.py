@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoints import WORDS, write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from rerank_plugins.errors import (
     InvalidTypeError,
     ScorerClosedError,
 )
-from tests.checkpoints import WORDS, write_card
 
 QUERY = "how do I sort a list?"
 

@@ -28,7 +28,7 @@ class AutomodelForward:
         dtype: torch.dtype,
         trust_remote_code: bool,
     ) -> None:
-        self.model = _load(folder, trust_remote_code=trust_remote_code).eval()
+        self.model = _load(folder, trust_remote_code=trust_remote_code).train(False)
         torch.nn.Module.to(self.model, device, dtype)
         self._device = device
         self._pad_id = tokenizer.pad_token_id

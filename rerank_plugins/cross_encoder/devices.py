@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +36,7 @@ class ModelReplica:
         return self.rule.decision(launched.cpu().numpy())
 
 
-def resolve_devices(device: str | list[str] | tuple[str, ...] | None) -> list[torch.device]:
+def resolve_devices(device: str | Sequence[str] | None) -> list[torch.device]:
     """Return the devices that a ``device`` argument names; None picks CUDA, then MPS, then CPU."""
     if device is None:
         if torch.cuda.is_available():

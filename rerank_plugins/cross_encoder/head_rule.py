@@ -16,13 +16,14 @@ Activation = Literal["identity", "sigmoid", "softmax"]
 FloatArray = npt.NDArray[np.float64]
 
 # A config names its activation as a dotted class name. It is data: mapped here, never imported.
-_ACTIVATIONS: dict[str, Activation] = {
+_NAMES: dict[str, Activation] = {
+    "Identity": "identity",
+    "Sigmoid": "sigmoid",
+    "Softmax": "softmax",
+}
+_ACTIVATIONS = {
     f"{module}.{name}": activation
-    for name, activation in (
-        ("Identity", "identity"),
-        ("Sigmoid", "sigmoid"),
-        ("Softmax", "softmax"),
-    )
+    for name, activation in _NAMES.items()
     for module in ("torch.nn", "torch.nn.modules.activation", "torch.nn.modules.linear")
 }
 
@@ -82,7 +83,7 @@ def head_rule(n_labels: int, config: Mapping[str, Any]) -> HeadRule:
     if name not in _ACTIVATIONS:
         raise UnsupportedModelError(
             f"the config names the activation {name!r}, which is not one of "
-            f"{', '.join(sorted({key.rsplit('.', 1)[1] for key in _ACTIVATIONS}))}. It is never "
+            f"{', '.join(_NAMES)}. It is never "
             "imported; change sentence_transformers.activation_fn in the model's config.json"
         )
     return HeadRule(n_labels, _ACTIVATIONS[name])
