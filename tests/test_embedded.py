@@ -77,7 +77,7 @@ def test_scores_equal_those_of_transformers_and_sentence_transformers(
     theirs = []
     for passage in PASSAGES:
         encoded = tokenizer(
-            QUERY, passage, truncation="longest_first", max_length=512, return_tensors="pt"
+            [QUERY], [passage], truncation="longest_first", max_length=512, return_tensors="pt"
         )
         with torch.no_grad():
             theirs.append(model(**encoded).logits[0, 0].item())

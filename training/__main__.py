@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def main() -> int:
         if not path.is_file():
             console.print(f"--pairs: {path} is not a file")
             return 2
+    if options.smoke:
+        # What is cached would prove nothing; the downloads stay.
+        shutil.rmtree(options.work / settings.name, ignore_errors=True)
     outcome = Recipe(settings, work=options.work, pairs=options.pairs, console=console).run()
     console.print_json(json.dumps({"start": outcome.start, "final": outcome.final}))
     if outcome.final["RR@10"] <= outcome.start["RR@10"]:
