@@ -1,0 +1,63 @@
+"""The command line: ``rerank-plugins demo | rerank | evaluate | models``.
+
+Each command is a module of `rerank_plugins.commands` with ``configure(parser)`` and
+``run(arguments) -> int``, imported when it is chosen and not before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from rerank_plugins import __version__
+from rerank_plugins.errors import RerankError
+
+COMMANDS = {
+    "demo": "answer questions about Python from Python's own documentation",
+    "rerank": "order passages by how well they answer a question",
+    "evaluate": "compare models on a test collection: quality, speed, significance",
+    "models": "list the known models with their published figures",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, 1 after an error, 130 after Ctrl-C.
+
+    Wrong usage ends with status 2, as argparse has it.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(given).parse_args(given)
+    try:
+        return int(arguments.run(arguments))
+    except RerankError as error:
+        sys.stderr.write(f"rerank-plugins: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rerank-plugins",
+        description="Rerank what a first stage retrieved, with one shared cross-encoder.",
+    )
+    parser.add_argument("--version", action="version", version=f"rerank_plugins {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    chosen = next((argument for argument in given if not argument.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name == chosen:
+            module = importlib.import_module(f"rerank_plugins.commands.{name}")
+            module.configure(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
