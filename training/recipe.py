@@ -181,6 +181,8 @@ class Recipe:
             for name, (query, candidates) in {"lists": made, "validation": held}.items():
                 dense, sparse, bm25 = self._teacher_scores(query, candidates)
                 targets = mixed_targets(dense, sparse, bm25)
+                raw = self.folder / f"scores_{name}.npz"
+                np.savez(raw, dense=dense, sparse=sparse, bm25=bm25)
                 Lists(query, candidates, targets).save(self.folder / f"{name}.npz")
                 teachers = {"MiniLM": dense, "splade-tiny": sparse, "BM25": bm25, "mix": targets}
                 ranks = {

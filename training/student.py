@@ -21,8 +21,11 @@ TOKENS_AT_ONCE = 8_192
 Ids = npt.NDArray[np.int32]
 
 
-def new_student(splade: Path) -> BertForSequenceClassification:
-    """Return the start: splade-tiny's encoder under a new pooler and a new classifier."""
+def new_student(splade: Path, *, pretrained: bool = True) -> BertForSequenceClassification:
+    """Return the start: splade-tiny's encoder under a new pooler and a new classifier.
+
+    Without ``pretrained`` the encoder is random too, to see what the start is worth.
+    """
     body = BertForMaskedLM.from_pretrained(splade, dtype=torch.float32)
     config = BertConfig.from_pretrained(splade)
     config.num_labels = 1
@@ -30,7 +33,8 @@ def new_student(splade: Path) -> BertForSequenceClassification:
     config.tie_word_embeddings = True
     torch.manual_seed(0)
     student = BertForSequenceClassification(config)
-    student.bert.load_state_dict(body.bert.state_dict(), strict=False)
+    if pretrained:
+        student.bert.load_state_dict(body.bert.state_dict(), strict=False)
     with torch.no_grad():
         # The pooler starts as the identity: what the encoder puts into [CLS] passes through.
         tensors = student.state_dict()
