@@ -1,0 +1,42 @@
+# make demo          set up .venv and run the main job
+# make test          set up what is missing, then lint, types and tests
+# make lint          lint and types alone
+# make constraints   write the tested versions down again
+#
+# PYTHON names another interpreter, ARGS the demo's arguments:
+#   make demo PYTHON=python3.12 ARGS='--framework llama-index --query "how do I sort a list"'
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint constraints
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/rerank-plugins demo $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+constraints: $(VENV)/dev.stamp
+	$(BIN)/python .ci/constraints.py > constraints.tmp
+	mv constraints.tmp constraints.txt
+	touch $(VENV)/demo.stamp $(VENV)/dev.stamp
+
+# A stamp is as new as the last installation; "dev" has all of "demo".
+$(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[demo]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[dev]'
+	touch $(VENV)/demo.stamp $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
