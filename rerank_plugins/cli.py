@@ -1,4 +1,4 @@
-"""The command line: ``rerank-plugins demo | rerank | evaluate | models``.
+"""The command line: ``rerank-plugins demo | rerank | evaluate | bench | models``.
 
 Each command is a module of `rerank_plugins.commands` with ``configure(parser)`` and
 ``run(arguments) -> int``, imported when it is chosen and not before.
@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "answer questions about Python from Python's own documentation",
     "rerank": "order passages by how well they answer a question",
     "evaluate": "compare models on a test collection: quality, speed, significance",
+    "bench": "measure a model's speed on this machine",
     "models": "list the known models with their published figures",
 }
 
