@@ -161,6 +161,25 @@ def train(
     order = list_order(len(lists), seed=schedule.seed + step)
     started, last_validated = time.monotonic() - seconds, time.monotonic()
     losses: list[float] = []
+
+    def keep() -> None:
+        figures = {
+            "step": step,
+            "lists": step * schedule.lists_per_step,
+            "seconds": round(seconds, 1),
+            "loss": round(float(np.mean(losses[-200:])), 4),
+            **validate(average.student),
+        }
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(figures) + "\n")
+        checkpoint.save(
+            step,
+            seconds,
+            student=student.state_dict(),
+            average=average.student.state_dict(),
+            optimizer=optimizer.state_dict(),
+        )
+
     while True:
         seconds = time.monotonic() - started
         done = max(step / total, seconds / (60 * schedule.minutes))
@@ -203,21 +222,8 @@ def train(
         if progress is not None:
             progress(done, losses[-1])
         if time.monotonic() - last_validated > validate_every_s or step == 1:
-            figures = {
-                "step": step,
-                "lists": step * schedule.lists_per_step,
-                "seconds": round(seconds, 1),
-                "loss": round(float(np.mean(losses[-200:])), 4),
-                **validate(average.student),
-            }
-            with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(figures) + "\n")
-            checkpoint.save(
-                step,
-                seconds,
-                student=student.state_dict(),
-                average=average.student.state_dict(),
-                optimizer=optimizer.state_dict(),
-            )
+            keep()
             last_validated = time.monotonic()
+    if losses:
+        keep()
     return average.student

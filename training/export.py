@@ -55,7 +55,8 @@ def export(student: BertForSequenceClassification, tokenizer_folder: Path, folde
             "activation_fn": "torch.nn.modules.linear.Identity",
             "version": "5.0.0",
         },
-        "torch_dtype": "float16",
+        # What a loader computes in: the file holds float16 to be small, not to be computed in.
+        "torch_dtype": "float32",
         "type_vocab_size": sizes.type_vocab_size,
         "vocab_size": sizes.vocab_size,
     }

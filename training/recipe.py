@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from transformers import BertForSequenceClassification
 
+from training.bars import counting, training_bar
 from training.candidates import BM25, dense_top, reciprocal_rank
 from training.distillation import train
 from training.export import export
@@ -42,13 +35,6 @@ from training.teachers import (
 from training.validation import validate
 
 QUERY_TOKENS, PASSAGE_TOKENS = 48, 256
-BAR = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    TaskProgressColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +116,19 @@ class Recipe:
         if self._missing("dense_passages.npy", "dense_queries.npy"):
             dense = DenseTeacher(unpacked_wheel(MINILM_WHEEL, self.work))
             for name, all_texts in texts.items():
-                with self._progress(f"MiniLM: {name}", len(all_texts)) as advance:
+                with counting(self.console, f"MiniLM: {name}", len(all_texts)) as advance:
                     vectors = dense.encode(all_texts, progress=advance).astype(np.float16)
                 np.save(self.folder / f"dense_{name}.npy", vectors)
         if self._missing("sparse_passages.npz", "sparse_queries.npz"):
             sparse = SparseTeacher(unpacked_wheel(SPLADE_WHEEL, self.work))
             for name, all_texts in texts.items():
-                with self._progress(f"splade-tiny: {name}", len(all_texts)) as advance:
+                with counting(self.console, f"splade-tiny: {name}", len(all_texts)) as advance:
                     weights = sparse.encode(all_texts, progress=advance)
                 sp.save_npz(self.folder / f"sparse_{name}.npz", weights)
         if self._missing("bm25_passages.npz", "bm25_queries.npz", "bm25_top.npy"):
             bm25 = BM25(texts["passages"])
             terms = bm25.queries(texts["queries"])
-            with self._progress("BM25: queries", len(queries)) as advance:
+            with counting(self.console, "BM25: queries", len(queries)) as advance:
                 top = bm25.top(terms, top_k=self.settings.bm25_depth, progress=advance)
             sp.save_npz(self.folder / "bm25_passages.npz", bm25.passages)
             sp.save_npz(self.folder / "bm25_queries.npz", terms)
@@ -154,7 +140,7 @@ class Recipe:
             return
         settings = self.settings
         bm25_top = np.load(self.folder / "bm25_top.npy").astype(np.int64)
-        with self._progress("nearest passages", len(queries)) as advance:
+        with counting(self.console, "nearest passages", len(queries)) as advance:
             nearest = dense_top(
                 np.load(self.folder / "dense_queries.npy").astype(np.float32),
                 np.load(self.folder / "dense_passages.npy").astype(np.float32),
@@ -229,13 +215,7 @@ class Recipe:
 
         student = new_student(splade)
         start = figures(student)
-        bar = Progress(*BAR, console=self.console)
-        task = bar.add_task("training", total=1.0)
-
-        def show(done: float, loss: float) -> None:
-            bar.update(task, completed=done, description=f"training, loss {loss:.2f}")
-
-        with bar:
+        with training_bar(self.console) as show:
             trained = train(
                 student,
                 lists,
@@ -247,15 +227,26 @@ class Recipe:
                 validate_every_s=self.settings.validate_every_s,
                 progress=show,
             )
-        return Outcome(start, figures(trained), model)
+        outcome = Outcome(start, figures(trained), model)
+        self._record(outcome)
+        return outcome
+
+    def _record(self, outcome: Outcome) -> None:
+        """Write ``run.json``, a row of the table of runs."""
+        last = json.loads((self.folder / "log.jsonl").read_text("utf-8").splitlines()[-1])
+        row = {
+            "what": f"{self.settings.name} recipe",
+            "lists": last["lists"],
+            "minutes": last["seconds"] / 60,
+            "start": outcome.start,
+            "final": outcome.final,
+            "teachers": json.loads((self.folder / "teachers_validation.json").read_text("utf-8")),
+            "schedule": asdict(self.settings.schedule),
+            "pairs": [path.name for path in self.pairs],
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        (self.folder / "run.json").write_text(json.dumps(row, indent=1) + "\n", "utf-8")
 
     def _missing(self, *names: str) -> bool:
         return not all((self.folder / name).exists() for name in names)
-
-    @contextmanager
-    def _progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar, and give the function that moves it."""
-        bar = Progress(*BAR, console=self.console)
-        task = bar.add_task(label, total=total)
-        with bar:
-            yield lambda count: bar.advance(task, count)
