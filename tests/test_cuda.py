@@ -15,10 +15,10 @@ from torch import Tensor
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.bert import reference_logits
-from rerank_plugins.cross_encoder.cuda import CudaForward
-from rerank_plugins.cross_encoder.graphs import Graphs, Replay
-from rerank_plugins.cross_encoder.packed import PackedForward, PackedWeights
-from rerank_plugins.cross_encoder.staging import BatchShape, even_lengths
+from rerank_plugins.cross_encoder.cuda.forward import CudaForward
+from rerank_plugins.cross_encoder.cuda.graphs import Graphs, Replay
+from rerank_plugins.cross_encoder.cuda.packed import PackedForward, PackedWeights
+from rerank_plugins.cross_encoder.cuda.staging import BatchShape, even_lengths
 from rerank_plugins.errors import InvalidArgumentError
 
 CPU = torch.device("cpu")

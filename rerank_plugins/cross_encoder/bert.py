@@ -1,6 +1,6 @@
 """BERT-shaped cross-encoders (BERT, TinyBERT, MiniLM, ELECTRA, DistilBERT): weights and shape.
 
-The forward passes live beside this: `cpu.py` for the CPU, `cuda.py` for CUDA. Every one takes a
+The forward passes live beside this: `cpu.py` for the CPU, `cuda/` for CUDA. Every one takes a
 `PackedPairs` and returns float32 logits (n_pairs, n_labels).
 """
 

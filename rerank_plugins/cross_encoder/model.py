@@ -137,7 +137,7 @@ def load_model(
 
 def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> Forward:
     if device.type != "cpu":
-        from rerank_plugins.cross_encoder.cuda import CudaForward
+        from rerank_plugins.cross_encoder.cuda.forward import CudaForward
 
         return CudaForward(weights, device=device, dtype=DTYPES[dtype])
     if dtype == "int8":

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.bert import BertWeights
-from rerank_plugins.cross_encoder.fused import FusedForward, unsupported
-from rerank_plugins.cross_encoder.graphs import Graphs, capture_on
-from rerank_plugins.cross_encoder.packed import PackedForward, PackedWeights
-from rerank_plugins.cross_encoder.parity import disagreement
-from rerank_plugins.cross_encoder.staging import BatchShape, even_lengths
+from rerank_plugins.cross_encoder.cuda.fused import FusedForward, unsupported
+from rerank_plugins.cross_encoder.cuda.graphs import Graphs, capture_on
+from rerank_plugins.cross_encoder.cuda.packed import PackedForward, PackedWeights
+from rerank_plugins.cross_encoder.cuda.parity import disagreement
+from rerank_plugins.cross_encoder.cuda.staging import BatchShape, even_lengths
 from rerank_plugins.errors import InvalidArgumentError
 
 logger = logging.getLogger(__name__)

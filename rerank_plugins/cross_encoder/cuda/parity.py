@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.fused import FusedForward
-from rerank_plugins.cross_encoder.packed import PackedBatch, PackedForward
-from rerank_plugins.cross_encoder.staging import BatchShape
+from rerank_plugins.cross_encoder.cuda.fused import FusedForward
+from rerank_plugins.cross_encoder.cuda.packed import PackedBatch, PackedForward
+from rerank_plugins.cross_encoder.cuda.staging import BatchShape
 
 
 def disagreement(fused: FusedForward, device: torch.device) -> str | None:

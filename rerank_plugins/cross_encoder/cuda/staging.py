@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
-from rerank_plugins.cross_encoder.packed import PackedBatch
+from rerank_plugins.cross_encoder.cuda.packed import PackedBatch
 
 _INTS_ALIGNED = 4  # 16 bytes of int32
 

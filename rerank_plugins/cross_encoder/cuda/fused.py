@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder import attention_kernels, kernels
 from rerank_plugins.cross_encoder.bert import LayerNorm, Linear
-from rerank_plugins.cross_encoder.packed import (
+from rerank_plugins.cross_encoder.cuda import attention_kernels, kernels
+from rerank_plugins.cross_encoder.cuda.packed import (
     PackedBatch,
     PackedForward,
     PackedLayer,
