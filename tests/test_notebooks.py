@@ -1,0 +1,51 @@
+"""The notebooks run from top to bottom, offline, and are readable without running them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NAMES = ("choose_a_model", "langchain_rag", "llama_index_rag")
+
+
+def test_every_notebook_is_tested() -> None:
+    assert tuple(sorted(path.stem for path in FOLDER.glob("*.ipynb"))) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs(name: str) -> None:
+    command = [sys.executable, str(FOLDER / "run.py"), "--check", name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{name}.ipynb: runs\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_outputs_are_kept(name: str) -> None:
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert len(outputs) > 5
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_figures_are_better_after_reranking(name: str) -> None:
+    """What a reader sees is what we claim."""
+    text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
+    before, after = (
+        float(re.search(pattern, text)[1])  # type: ignore[index]
+        for pattern in (
+            r"first stage  nDCG@10 (0\.\d+)|│ first stage +│ +(0\.\d+)",
+            r"reranked     nDCG@10 (0\.\d+)|│ embedded +│ +(0\.\d+)",
+        )
+    )
+    assert after > before + 0.05
