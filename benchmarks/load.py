@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from rich.console import Console
 
 from benchmarks.run import RESULTS, environment
@@ -78,7 +79,12 @@ def throughput(scorer: CrossEncoderScorer, repeats: int, folder: str) -> dict[st
     """Time clients on one scorer, the same pairs in one call, and sentence-transformers twice."""
     from sentence_transformers import CrossEncoder
 
-    peers = [CrossEncoder(folder, device="cpu", max_length=512) for _ in range(N_CLIENTS)]
+    peers = [
+        CrossEncoder(
+            folder, device="cpu", max_length=512, model_kwargs={"torch_dtype": torch.float32}
+        )
+        for _ in range(N_CLIENTS)
+    ]
     lock = threading.Lock()
 
     def predict(peer: CrossEncoder, query: str, passages: list[str]) -> list[float]:
@@ -206,7 +212,7 @@ def event_loop(scorer: CrossEncoderScorer, repeats: int) -> dict[str, Any]:
     texts = Texts(3)
     stalls, left = [], []
     for repeat in range(repeats):
-        calls = texts.calls(workload(N_TASKS, 10))
+        calls = texts.calls(workload(N_TASKS, 5))
         stalls.append(1000 * asyncio.run(_tasks(scorer, calls, cancel=repeat % 2 == 1)))
         time.sleep(0.2)
         left.append(scorer.stats.queued_pairs)
@@ -306,8 +312,8 @@ def main() -> None:
         if arguments.only in (None, name):
             console.print(f"{name} ...")
             result[name] = part()
-    arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+            arguments.output.parent.mkdir(exist_ok=True)
+            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
     console.print(f"wrote {arguments.output}")
 
 
