@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Point",
+    "check_query_id",
     "gain_loss_figure",
     "quality_speed_figure",
     "rank_change_figure",
@@ -185,6 +186,15 @@ def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     return paths
 
 
+def check_query_id(collection: Collection, query_id: str | None) -> None:
+    """Raise `InvalidArgumentError` unless the ranks of this query can be plotted."""
+    if query_id is not None and query_id not in collection.query_ids:
+        raise InvalidArgumentError(
+            f"{query_id!r} is not a judged query of the run; one that is: "
+            f"{next(iter(collection.query_ids), None)!r}"
+        )
+
+
 def write_plots(
     report: Report, collection: Collection, folder: str | Path, *, query_id: str | None = None
 ) -> list[Path]:
@@ -197,11 +207,7 @@ def write_plots(
 
     measure = report.measures[0]
     first, *systems = report.systems
-    if query_id is not None and query_id not in collection.query_ids:
-        raise InvalidArgumentError(
-            f"--plot-query: {query_id!r} is not a judged query of the run; such as "
-            f"{collection.query_ids[0]!r}"
-        )
+    check_query_id(collection, query_id)
     points = [
         Point(_short(system), system.speed.docs_per_second, system.figures[measure])
         for system in systems

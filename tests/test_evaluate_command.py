@@ -107,6 +107,14 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         run(evaluate, *words[:2])
     with pytest.raises(InvalidArgumentError, match="leave out --corpus, --queries, --qrels"):
         run(evaluate, *words, "--dataset", "beir/scifact/test")
+    with pytest.raises(InvalidArgumentError, match="unknown measure 'quality'"):
+        run(evaluate, "--measure", "quality")
+    with pytest.raises(InvalidArgumentError, match="--plot-query says which query"):
+        run(evaluate, *words, "--plot-query", "q1")
+    with pytest.raises(InvalidArgumentError, match="'q4' is not a judged query"):
+        run(evaluate, *words, "--plot", str(tmp_path / "plots"), "--plot-query", "q4")
+    with pytest.raises(InvalidArgumentError, match="depth must be at least 1"):
+        run(evaluate, *words, "--depth", "0")
 
 
 def test_models_prints_every_card(capsys: pytest.CaptureFixture[str]) -> None:

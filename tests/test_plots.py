@@ -175,7 +175,7 @@ class TestFiles:
         collection = small_collection(tmp_path)
         report = evaluate([Overlap()], collection, output=tmp_path / "out")
         with pytest.raises(
-            InvalidArgumentError, match=r"'q4' is not a judged query.* such as 'q1'"
+            InvalidArgumentError, match=r"'q4' is not a judged query.* that is: 'q1'"
         ):
             write_plots(report, collection, tmp_path, query_id="q4")
 

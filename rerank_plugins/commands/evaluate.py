@@ -123,18 +123,25 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the table and say where everything was written."""
     require_extra("ir_measures", extra="evaluation", purpose="rerank-plugins evaluate")
     if arguments.plot:
-        require_extra("matplotlib", extra="evaluation", purpose="--plot")
-    from rerank_plugins.evaluation import DEFAULT_MEASURES, evaluate
+        from rerank_plugins.plots import check_query_id
+    from rerank_plugins.evaluation import DEFAULT_MEASURES, evaluate, parse_measures
 
+    if arguments.plot_query and not arguments.plot:
+        raise InvalidArgumentError("--plot-query says which query --plot FOLDER shows; give both")
+    # What can be wrong in the command is found before anything large is read.
+    measures = arguments.measure or DEFAULT_MEASURES
+    parse_measures(measures)
     console = wide_console()
     with _Display() as display:
         try:
             collection = _collection(arguments, display)
+            if arguments.plot:
+                check_query_id(collection, arguments.plot_query)
             report = evaluate(
                 _scorers(arguments),
                 collection,
                 output=arguments.output,
-                measures=arguments.measure or DEFAULT_MEASURES,
+                measures=measures,
                 interpolate=arguments.interpolate,
                 restart=arguments.restart,
                 watcher=display,
@@ -198,8 +205,10 @@ def _scorers(arguments: argparse.Namespace) -> Iterator[Scorer]:
     }
     for model in arguments.model or [EMBEDDED_MODEL]:
         scorer = shared_scorer(model, **options)
-        yield scorer
-        scorer.close()
+        try:
+            yield scorer
+        finally:
+            scorer.close()
 
 
 def _plot(report: Report, collection: Collection, arguments: argparse.Namespace) -> None:

@@ -42,8 +42,7 @@ class Collection:
     depth: int = 100
 
     def __post_init__(self) -> None:
-        if self.depth < 1:
-            raise InvalidArgumentError(f"depth must be at least 1, got {self.depth}")
+        _check_depth(self.depth)
 
     @property
     def query_ids(self) -> list[str]:
@@ -104,6 +103,7 @@ def read_collection(
     counter: Counter = _uncounted,
 ) -> Collection:
     """Read corpus and queries in BEIR's JSON lines, qrels and run in TREC's form."""
+    _check_depth(depth)
     texts = read_queries(queries)
     judgements = read_qrels(qrels, texts)
     return Collection(
@@ -113,6 +113,11 @@ def read_collection(
         run=TrecRun(run, counter("reading the run", _size(run))),
         depth=depth,
     )
+
+
+def _check_depth(depth: int) -> None:
+    if depth < 1:
+        raise InvalidArgumentError(f"depth must be at least 1, got {depth}")
 
 
 def _size(path: str | Path) -> int:
