@@ -25,6 +25,7 @@ from rerank_plugins.cross_encoder.bert import (
     LayerNorm,
     Linear,
 )
+from rerank_plugins.errors import InvalidArgumentError
 
 IntArray = npt.NDArray[np.int64]
 
@@ -149,12 +150,12 @@ def _neighbours(lengths: list[int]) -> Iterator[list[int]]:
 
 
 def _rounded(n_rows: int) -> int:
-    """Round up to one of sixteen sizes an octave, a multiple of 16.
+    """Round up to one of 32 sizes an octave, a multiple of 16.
 
     oneDNN builds and compiles a kernel for each shape it has not seen, at 0.5 to 10 ms: more
     than the product itself. Few distinct shapes are worth a few rows of padding.
     """
-    step = max(16, 1 << max(0, n_rows.bit_length() - 5))
+    step = max(16, 1 << max(0, n_rows.bit_length() - 6))
     return -(-n_rows // step) * step
 
 
@@ -167,7 +168,8 @@ class _Embeddings:
         places = embeddings.position[None]
         if embeddings.type is not None:
             places = embeddings.type[:, None] + places
-        self._type_stride = places.shape[1] if len(places) > 1 else 0
+        self._n_places = places.shape[1]
+        self._type_stride = self._n_places if len(places) > 1 else 0
         self._n_tokens = len(embeddings.token)
         self._table = torch.cat([embeddings.token, places.flatten(0, 1)]).to(dtype)
         self._norm = _norm(embeddings.norm, dtype)
@@ -176,6 +178,17 @@ class _Embeddings:
             self._projection = _PackedLinear(embeddings.projection, dtype)
 
     def __call__(self, pairs: PackedPairs, layout: _Layout) -> Tensor:
+        # In one table, an index past the end of its own part would read another's.
+        if pairs.max_length > self._n_places:
+            raise InvalidArgumentError(
+                f"a pair has {pairs.max_length} tokens, and the model has positions for "
+                f"{self._n_places}: truncate pairs to max_length={self._n_places} or less"
+            )
+        if (largest := int(pairs.ids.max())) >= self._n_tokens:
+            raise InvalidArgumentError(
+                f"a token has the id {largest}, and the model has embeddings for "
+                f"{self._n_tokens}: use the tokenizer that was saved with the model"
+            )
         indices = np.zeros((layout.n_rows, 2), np.int32)
         indices[layout.token_rows, 0] = pairs.ids
         indices[layout.token_rows, 1] = (
@@ -318,8 +331,9 @@ class _PackedLinear:
 
 
 def _onednn_takes(dtype: torch.dtype) -> bool:
-    """Say whether this build of torch has oneDNN, and this processor its kernels for ``dtype``."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    """Say whether torch has oneDNN and may use it, and this processor its kernels for ``dtype``."""
+    mkldnn = torch.backends.mkldnn
+    if not (mkldnn.is_available() and mkldnn.enabled):  # type: ignore[no-untyped-call]
         return False
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
