@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run both stages and show what came out."""
     if arguments.top_k < 1:
         raise InvalidArgumentError(f"--top-k must be at least 1, got {arguments.top_k}")
+    if any(not query.strip() for query in arguments.query or ()):
+        raise InvalidArgumentError("--query is empty; give the text of a question")
     modules = ("langchain_core", "llama_index", "faiss", "sklearn", "ir_measures")
     require_extra(*modules, extra="demo", purpose="rerank-plugins demo")
     from rerank_plugins.demo.display import FRAMEWORK_NAMES, Display
@@ -116,6 +118,9 @@ def _prepared(
             yield
         seconds[name] = time.perf_counter() - start
 
+    # The model first: if it cannot be had, that should show before anything else was waited for.
+    with timed("loading the model", f"Loading {arguments.model}"):
+        scorer = _scorer(arguments)
     start = time.perf_counter()
     passages = read_corpus(display.track_files)
     seconds["reading"] = time.perf_counter() - start
@@ -123,8 +128,6 @@ def _prepared(
     with timed("embedding", "Embedding the passages"):
         embedding = _embedding(arguments, texts)
         vectors = embedding.embed_documents(texts)
-    with timed("loading the model", f"Loading {arguments.model}"):
-        scorer = _scorer(arguments)
     with timed("indexing", "Indexing"):
         build = pipeline_class(arguments.framework)
         pipeline = build(passages, vectors, embedding, scorer, arguments.top_k)

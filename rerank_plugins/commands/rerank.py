@@ -40,9 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("--query", required=True, metavar="TEXT", help="the question")
-    parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="passages (default, or '-': stdin)"
-    )
+    parser.add_argument("file", nargs="?", metavar="FILE", help="passages (default, or '-': stdin)")
     parser.add_argument("--jsonl", action="store_true", help="the input is JSON lines")
     parser.add_argument("--top-n", type=int, metavar="N", help="keep the best N (default: all)")
     parser.add_argument(

@@ -117,7 +117,8 @@ def split_text(text: str) -> list[str]:
     n_words = 0
     for block in blocks:
         length = _n_words(block)
-        if pieces[-1] and (n_words + length > MAX_WORDS or n_words + length / 2 > share):
+        full = n_words + length / 2 > share and len(pieces) < n_pieces
+        if pieces[-1] and (full or n_words + length > MAX_WORDS):
             pieces.append([])
             n_words = 0
         pieces[-1].append(block)
