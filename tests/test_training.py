@@ -345,3 +345,10 @@ def test_a_stretched_passage_still_holds_its_own() -> None:
             own, text = passage.tolist(), longer.tolist()
             assert text[: len(own)] == own or text[-len(own) :] == own
             assert len(text) >= len(own) + 2
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    from training.figures import tables
+
+    for path, page in tables().items():
+        assert path.read_text("utf-8") == page, "type: python -m training.figures"

@@ -53,8 +53,8 @@ def judged_table(results: Sequence[dict[str, Any]]) -> str:
     ]
     for result in results:
         for system in result["systems"]:
-            name = system["name"].replace(EMBEDDED_MODEL, "embedded")
-            name = name.replace("first stage", "BM25 order") if name == "first stage" else name
+            name = "BM25 order" if system["name"] == "first stage" else system["name"]
+            name = name.replace("first stage", "BM25")
             figures = " | ".join(f"{system['figures'][measure]:.4f}" for measure in MEASURES)
             rows.append(
                 f"| {result['collection']} | {result['queries']} | {result['depth']} "
@@ -64,7 +64,7 @@ def judged_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def runs_table(runs: Sequence[dict[str, Any]]) -> str:
-    """Return the table of training runs on the same lists, as their files describe them."""
+    """Return the table of training runs, and of the teachers on the same validation lists."""
     rows = [
         "| run | lists seen | minutes | RR@10 people | RR@10 made | RR@10 |",
         "|---|---|---|---|---|---|",
@@ -76,6 +76,9 @@ def runs_table(runs: Sequence[dict[str, Any]]) -> str:
             for name in ("RR@10 person", "RR@10 made", "RR@10")
         )
         rows.append(f"| {run['what']} | {run['lists']:,} | {run['minutes']:.0f} | {values} |")
+    for run in runs:
+        for teacher, value in run.get("teachers", {}).items():
+            rows.append(f"| teacher: {teacher} | | | | | {value:.4f} |")
     return "\n".join(rows)
 
 
