@@ -18,8 +18,16 @@ from rerank_plugins.errors import InvalidTypeError
 if TYPE_CHECKING:
     from rerank_plugins.cross_encoder import CrossEncoderScorer
 
-_scorers: dict[tuple[object, ...], CrossEncoderScorer] = {}
-_lock = threading.Lock()
+
+class _Slot:
+    """A scorer, and the lock that is held while it is loaded."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.scorer: CrossEncoderScorer | None = None
+
+
+_slots: dict[tuple[object, ...], _Slot] = {}
 
 
 def shared_scorer(model: str = DEFAULT_MODEL, **options: Any) -> CrossEncoderScorer:
@@ -42,32 +50,39 @@ def shared_scorer(model: str = DEFAULT_MODEL, **options: Any) -> CrossEncoderSco
     settings = {name: parameter.default for name, parameter in known.items()} | options
     settings["model"] = os.fspath(model)
     key = tuple((name, _hashable(value)) for name, value in sorted(settings.items()))
-    # The lock is held while loading, so that two threads asking at once load one model. A load
-    # never asks for another scorer, so this cannot deadlock.
-    with _lock:
-        scorer = _scorers.get(key)
-        if scorer is None or scorer.closed:
-            scorer = _scorers[key] = CrossEncoderScorer(settings.pop("model"), **settings)
-        return scorer
+    slot = _slots.setdefault(key, _Slot())
+    # Two threads that ask for one model at once load it once; nobody who asks for another one
+    # waits. A load never asks for another scorer, so this cannot deadlock.
+    with slot.lock:
+        if slot.scorer is None or slot.scorer.closed:
+            slot.scorer = CrossEncoderScorer(settings.pop("model"), **settings)
+        return slot.scorer
 
 
 def close_shared_scorers() -> None:
     """Close every shared scorer and give its memory back; later calls load afresh."""
-    with _lock:
-        scorers = list(_scorers.values())
-        _scorers.clear()
-    for scorer in scorers:
-        scorer.close()
+    slots = list(_slots.values())
+    _slots.clear()
+    for slot in slots:
+        with slot.lock:  # after a load that is on its way
+            if slot.scorer is not None:
+                slot.scorer.close()
 
 
 def _hashable(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(value)
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)  # no setting of ours; the scorer refuses it by name
+    return value
 
 
 def _after_fork_in_child() -> None:
-    # Another thread may have held the lock at the moment of the fork, and does not exist here.
-    global _lock
-    _lock = threading.Lock()
+    # Another thread may have held a lock at the moment of the fork, and does not exist here.
+    for slot in _slots.values():
+        slot.lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

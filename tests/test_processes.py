@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import write_card
 
 from rerank_plugins.cards import CARDS
-from tests.checkpoints import write_card
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -76,7 +76,9 @@ clients = [threading.Thread(target=busy, args=(one,)) for one in (scorer, other,
 for client in clients: client.start()
 def forks():
     for _ in range(4):
-        ended_well(in_child(lambda: [close_to(s.score(QUERY, PASSAGES), wanted) for s in (scorer, other)]))
+        ended_well(in_child(
+            lambda: [close_to(s.score(QUERY, PASSAGES), wanted) for s in (scorer, other)]
+        ))
 forkers = [threading.Thread(target=forks) for _ in range(2)]
 for forker in forkers: forker.start()
 for forker in forkers: forker.join()

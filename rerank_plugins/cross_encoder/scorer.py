@@ -24,7 +24,7 @@ from rerank_plugins.cross_encoder.plan import SLICE_PAIRS, Planner
 from rerank_plugins.cross_encoder.queue import ScoringQueue
 from rerank_plugins.cross_encoder.stats import Stats
 from rerank_plugins.cross_encoder.tracing import score_span
-from rerank_plugins.cross_encoder.waiting import wait, wait_async
+from rerank_plugins.cross_encoder.waiting import take_turn, wait, wait_async
 from rerank_plugins.errors import DeviceError, InvalidArgumentError
 from rerank_plugins.ranking import ScoreUnit, check_passages, check_query
 
@@ -206,6 +206,7 @@ class CrossEncoderScorer:
         timeout_s: float | None = None,
     ) -> list[float]:
         """Return what `score` returns and leave the event loop free; cancelling takes pairs out."""
+        await take_turn()
         queries, texts = _one_query(query, passages)
         with score_span(self.model, queries, texts) as span:
             job, places = self._submitted(queries, texts, max_length, timeout_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import torch
+from fake_model import FakeReplica, expected, fake_queue, job
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -13,7 +14,6 @@ from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.cache import ScoreCache
 from rerank_plugins.cross_encoder.jobs import Job
 from rerank_plugins.errors import OverloadedError, RerankError, ScoringError
-from tests.fake_model import FakeReplica, expected, fake_queue, job
 
 BOUND = 40
 LONG = 60.0
