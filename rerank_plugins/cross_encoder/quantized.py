@@ -1,0 +1,178 @@
+"""The forward pass on a CPU with 8-bit matrix products.
+
+Weights have one scale for each output channel. Activations have one scale for each product, fixed
+when the weights are prepared, so that a pair's logits do not depend on its company in a batch.
+Hidden states, norms and what is done once a pair stay float32; attention runs in bfloat16 where
+the processor multiplies in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.bert import ActivationName, BertWeights, Layer, Linear
+from rerank_plugins.cross_encoder.cpu import (
+    FUSED,
+    ClsLayer,
+    EmbeddingRows,
+    FullLayer,
+    attend,
+    query_key_value,
+)
+from rerank_plugins.cross_encoder.rows import Rows
+from rerank_plugins.errors import DeviceError
+
+# The lengths of the random text whose activations set the scales.
+SAMPLE_LENGTHS = (256, 128, 128, 64, 64, 64, 64)
+# How much further than those the activations of real text may reach before they are cut off.
+HEADROOM = 1.1
+
+
+class QuantizedForward:
+    """Logits of packed pairs on the CPU in int8; may be called by any thread.
+
+    Raises `DeviceError` on a processor without 8-bit dot products.
+    """
+
+    def __init__(self, weights: BertWeights) -> None:
+        if not (torch.backends.mkldnn.is_available() and _processor_has("vnni")):  # type: ignore[no-untyped-call]
+            raise DeviceError(
+                "dtype='int8' needs an x86 processor with VNNI and a torch built with oneDNN, and "
+                "one of them is missing here: use dtype='float32'"
+            )
+        weights = weights.to(torch.device("cpu"), torch.float32)
+        self._embeddings = EmbeddingRows(weights.embeddings, torch.float32)
+        self._layers = []
+        sample = _random_pairs(weights)
+        rows = Rows.of(sample)
+        with torch.inference_mode():
+            hidden = self._embeddings(sample, rows)
+            for layer in weights.layers[:-1]:
+                full = FullLayer(layer, weights.n_heads, weights.activation, torch.float32)
+                steps = full.steps(hidden, rows)
+                self._layers.append(_QuantizedLayer(layer, weights, (hidden, *steps[:-1])))
+                hidden = steps[-1]
+        self._last_layer = ClsLayer(weights.layers[-1], weights.n_heads, weights.activation)
+        self._head = weights.head
+
+    def __call__(self, pairs: PackedPairs) -> Tensor:
+        """Return float32 logits (n_pairs, n_labels)."""
+        if pairs.n_pairs == 0:
+            return torch.empty(0, self._head.classifier.weight.shape[0])
+        rows = Rows.of(pairs)
+        hidden = self._embeddings(pairs, rows)
+        for layer in self._layers:
+            hidden = layer(hidden, rows)
+        return self._head(self._last_layer(hidden, rows))
+
+
+def _random_pairs(weights: BertWeights) -> PackedPairs:
+    random = np.random.default_rng(0)
+    n_positions = len(weights.embeddings.position)
+    lengths = np.minimum(np.array(SAMPLE_LENGTHS, np.int32), n_positions)
+    columns = np.concatenate([np.arange(length) / length for length in lengths])
+    n_types = 1 if weights.embeddings.type is None else len(weights.embeddings.type)
+    return PackedPairs(
+        ids=random.integers(0, len(weights.embeddings.token), len(columns), dtype=np.int32),
+        type_ids=((columns > 0.2) & (n_types > 1)).astype(np.int32),
+        lengths=lengths,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """A value is ``step * (integer - zero)``."""
+
+    step: float
+    zero: int
+    dtype: torch.dtype
+
+    @classmethod
+    def signed(cls, sample: Tensor) -> _Scale:
+        return cls(float(sample.abs().max()) * HEADROOM / 127 or 1.0, 0, torch.int8)
+
+    @classmethod
+    def unsigned(cls, sample: Tensor) -> _Scale:
+        """Return a scale for what an activation puts out, most of it on one side of zero."""
+        low = min(0.0, float(sample.min()))
+        step = (max(0.0, float(sample.max())) - low) * HEADROOM / 255 or 1.0
+        return cls(step, round(-low / step), torch.uint8)
+
+    def integers(self, values: Tensor) -> Tensor:
+        return (values * (1 / self.step)).round_().clamp_(-127, 127).to(torch.int8)
+
+
+class _QuantizedLayer:
+    """One encoder layer over all tokens; ``samples`` are inputs of its four products."""
+
+    def __init__(self, layer: Layer, weights: BertWeights, samples: tuple[Tensor, ...]) -> None:
+        hidden, context, middle = (_Scale.signed(sample) for sample in samples[:3])
+        inner = _Scale.unsigned(samples[3])
+        # As AMX and some AVX-512 processors have it; emulated, it is slower than float32.
+        attention = torch.bfloat16 if _processor_has("avx512_bf16") else torch.float32
+        self._n_heads = weights.n_heads
+        self._query_key_value = _QuantizedLinear(query_key_value(layer), hidden, attention)
+        self._attention_output = _QuantizedLinear(layer.attention_output, context, torch.float32)
+        self._attention_norm = layer.attention_norm
+        self._feed_forward = _QuantizedLinear(layer.feed_forward, middle, inner, weights.activation)
+        self._feed_forward_output = _QuantizedLinear(
+            layer.feed_forward_output, inner, torch.float32
+        )
+        self._feed_forward_norm = layer.feed_forward_norm
+
+    def __call__(self, hidden: Tensor, rows: Rows) -> Tensor:
+        context = attend(self._query_key_value(hidden), rows, self._n_heads)
+        hidden = self._attention_norm(self._attention_output(context, residual=hidden))
+        inner = self._feed_forward(hidden)
+        return self._feed_forward_norm(self._feed_forward_output(inner, residual=hidden))
+
+
+class _QuantizedLinear:
+    """A linear layer from values or integers of ``source`` to ``target``.
+
+    ``target`` is a dtype, or a `_Scale` for integers.
+    """
+
+    def __init__(
+        self,
+        linear: Linear,
+        source: _Scale,
+        target: _Scale | torch.dtype,
+        activation: ActivationName | None = None,
+    ) -> None:
+        steps = linear.weight.abs().amax(dim=1).clamp_min(1e-30) / 127
+        integers = (linear.weight / steps[:, None]).round_().to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(integers, None)
+        self._steps = steps
+        self._zeros = torch.zeros(len(steps), dtype=torch.int32)
+        self._bias = linear.bias
+        self._source = source
+        self._target = target if isinstance(target, _Scale) else _Scale(1.0, 0, target)
+        self._fused = FUSED[activation] if activation else ("none", "")
+
+    def __call__(self, values: Tensor, residual: Tensor | None = None) -> Tensor:
+        source, target = self._source, self._target
+        integers = source.integers(values) if values.is_floating_point() else values
+        linear = torch.ops.onednn.qlinear_pointwise
+        inputs = (integers, source.step, source.zero, self._weight, self._steps, self._zeros)
+        output = (target.step, target.zero, target.dtype)
+        name, algorithm = self._fused
+        result: Tensor
+        if residual is None:
+            result = linear(*inputs, self._bias, *output, name, [], algorithm)
+        else:
+            result = linear.binary(
+                *inputs, residual, self._bias, *output, 1.0, 0, "add", 1.0, "none", [], ""
+            )
+        return result
+
+
+def _processor_has(feature: str) -> bool:
+    # Private and younger than the oldest torch we take: where it is missing, so is the feature.
+    supported = getattr(torch.cpu, f"_is_{feature}_supported", None)
+    return supported is not None and bool(supported())

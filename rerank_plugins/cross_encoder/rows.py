@@ -1,0 +1,116 @@
+"""Where the tokens of packed pairs stand in the rows of a CPU's hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rerank_plugins.cross_encoder.batches import PackedPairs
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring pairs of nearly one length: ``stride`` rows each, from row ``start`` on.
+
+    Attention reads ``width`` rows a pair, a multiple of 16, because its kernel takes up to 1.5
+    times as long on the widths between. The rows after ``stride`` are the next pair's; ``bias``
+    (n_pairs or 1, 1, 1, width) masks them, so that nothing is moved or copied.
+    """
+
+    start: int
+    n_pairs: int
+    stride: int
+    width: int
+    bias: Tensor
+
+    @classmethod
+    def of(cls, start: int, lengths: list[int]) -> Group:
+        stride = lengths[0]
+        width = -(-stride // 16) * 16
+        distinct = torch.tensor(lengths if lengths[-1] < stride else [stride])
+        outside = torch.arange(width) >= distinct[:, None]
+        bias = torch.zeros(outside.shape).masked_fill_(outside, -torch.inf)
+        return cls(start, len(lengths), stride, width, bias[:, None, None])
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.n_pairs * self.stride
+
+    def view(self, rows: Tensor, positions: int, heads: int, size: int, first: int = 0) -> Tensor:
+        """View ``heads * size`` columns of ``rows``, from ``first`` on, as attention takes them.
+
+        (n_rows, columns) -> (n_pairs, heads, positions, size), where pairs overlap if
+        ``positions`` is more than the stride.
+        """
+        columns = rows.shape[1]
+        return rows.as_strided(
+            (self.n_pairs, heads, positions, size),
+            (self.stride * columns, size, columns, 1),
+            self.start * columns + first,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which row of a hidden state (count, hidden) holds which token.
+
+    Pairs stand end to end. The few rows without a token, between the pairs of a group and at
+    the end, hold something finite that no token sees. ``positions`` and ``token_rows`` have a
+    value for each token, ``cls_rows`` for each pair.
+    """
+
+    count: int
+    positions: IntArray
+    token_rows: IntArray
+    cls_rows: IntArray
+    groups: list[Group]
+
+    @classmethod
+    def of(cls, pairs: PackedPairs) -> Rows:
+        groups, row = [], 0
+        for lengths in _neighbours(pairs.lengths.tolist()):
+            groups.append(Group.of(row, lengths))
+            row = groups[-1].stop
+        strides = np.repeat([group.stride for group in groups], [group.n_pairs for group in groups])
+        cls_rows = np.cumsum(strides) - strides
+        starts = np.cumsum(pairs.lengths) - pairs.lengths
+        tokens = np.arange(pairs.n_tokens)
+        positions = tokens - np.repeat(starts, pairs.lengths)
+        token_rows = positions + np.repeat(cls_rows, pairs.lengths)
+        # The last pair's view reaches up to 15 rows beyond its own.
+        return cls(_rounded(row + 15), positions, token_rows, cls_rows, groups)
+
+
+def _neighbours(lengths: list[int]) -> Iterator[list[int]]:
+    """Cut descending ``lengths`` into runs, each to be brought to the length of its first.
+
+    A run may waste 3% of its rows, and 16 more: one call of attention costs as much.
+
+    >>> list(_neighbours([90, 90, 88, 60, 59, 1]))
+    [[90, 90, 88], [60, 59], [1]]
+    """
+    first = rows = waste = 0
+    for index, length in enumerate(lengths):
+        rows += lengths[first]
+        waste += lengths[first] - length
+        if waste > 16 + 0.03 * rows:
+            yield lengths[first:index]
+            first, rows, waste = index, length, 0
+    yield lengths[first:]
+
+
+def _rounded(n_rows: int) -> int:
+    """Round up to one of 32 sizes an octave, a multiple of 16.
+
+    oneDNN builds and compiles a kernel for each shape it has not seen, at 0.5 to 10 ms: more
+    than the product itself. Few distinct shapes are worth a few rows of padding.
+    """
+    step = max(16, 1 << max(0, n_rows.bit_length() - 6))
+    return -(-n_rows // step) * step
