@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkpoints import write_card
 
 from rerank_plugins import CrossEncoderScorer, shared_scorer
 from rerank_plugins.cards import CARDS
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, ModelLoadError
 from rerank_plugins.registry import close_shared_scorers
-from tests.checkpoints import write_card
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import WORDS, write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from rerank_plugins.errors import (
     RerankError,
     ScorerClosedError,
 )
-from tests.checkpoints import WORDS, write_card
 
 QUERY = "how do i sort a list"
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import write_card
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.cards import CARDS
 from rerank_plugins.errors import ModelLoadError, RerankError, UnsupportedModelError
-from tests.checkpoints import write_card
 
 
 @pytest.fixture

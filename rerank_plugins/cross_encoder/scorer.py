@@ -22,11 +22,12 @@ from rerank_plugins.cross_encoder.jobs import Job, Outcome
 from rerank_plugins.cross_encoder.model import Model, load_model
 from rerank_plugins.cross_encoder.plan import SLICE_PAIRS, Planner
 from rerank_plugins.cross_encoder.queue import ScoringQueue
+from rerank_plugins.cross_encoder.request import distinct_job, one_query
 from rerank_plugins.cross_encoder.stats import Stats
 from rerank_plugins.cross_encoder.tracing import score_span
 from rerank_plugins.cross_encoder.waiting import take_turn, wait, wait_async
 from rerank_plugins.errors import DeviceError, InvalidArgumentError
-from rerank_plugins.ranking import ScoreUnit, check_passages, check_query
+from rerank_plugins.ranking import ScoreUnit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -190,7 +191,7 @@ class CrossEncoderScorer:
         ``max_length`` overrides the scorer's for this call. When ``timeout_s`` passes first, the
         pairs are taken back and `DeadlineExceededError` is raised.
         """
-        queries, texts = _one_query(query, passages)
+        queries, texts = one_query(query, passages)
         with score_span(self.model, queries, texts) as span:
             job, places = self._submitted(queries, texts, max_length, timeout_s)
             scores = self._scores(wait(job, timeout_s), places)
@@ -207,7 +208,7 @@ class CrossEncoderScorer:
     ) -> list[float]:
         """Return what `score` returns and leave the event loop free; cancelling takes pairs out."""
         await take_turn()
-        queries, texts = _one_query(query, passages)
+        queries, texts = one_query(query, passages)
         with score_span(self.model, queries, texts) as span:
             job, places = self._submitted(queries, texts, max_length, timeout_s)
             scores = self._scores(await wait_async(job, timeout_s), places)
@@ -231,7 +232,7 @@ class CrossEncoderScorer:
 
     def truncated(self, query: str, passages: Sequence[str]) -> list[bool]:
         """Say for each passage whether its pair would lose tokens to ``max_length``."""
-        _, texts = _one_query(query, passages)
+        _, texts = one_query(query, passages)
         self._queue.check_usable()
         flags: list[bool] = []
         for start in range(0, len(texts), SLICE_PAIRS):  # not all tokens at a time
@@ -247,7 +248,7 @@ class CrossEncoderScorer:
         That is the whole passage where it fits ``max_length``, else its best window; meant for
         ``long_documents="max"``, under ``"truncate"`` it is the beginning that was kept.
         """
-        queries, texts = _one_query(query, passages)
+        queries, texts = one_query(query, passages)
         job, places = self._submitted(queries, texts, None, None)
         outcome = wait(job, None)
         spans = [
@@ -309,20 +310,10 @@ class CrossEncoderScorer:
         timeout_s: float | None,
         argument: str = "passages",
     ) -> tuple[Job, list[int] | None]:
-        """Return the job of the distinct pairs, and each pair's place in it (None: as given)."""
         check_timeout(timeout_s)
         length = self.max_length if max_length is None else self._checked_length(max_length)
-        indices, places = _distinct(queries, passages)
-        if places is not None:
-            queries = [queries[index] for index in indices]
-            passages = [passages[index] for index in indices]
-        job = Job(
-            queries,
-            passages,
-            max_length=length,
-            windows=self._windows,
-            indices=None if places is None else indices,
-            argument=argument,
+        job, places = distinct_job(
+            queries, passages, max_length=length, windows=self._windows, argument=argument
         )
         (self._queue if self._cache is None else self._cache).submit(job)
         return job, places
@@ -349,25 +340,3 @@ def _restored(configuration: dict[str, Any]) -> CrossEncoderScorer:
     from rerank_plugins.registry import shared_scorer
 
     return shared_scorer(**configuration)
-
-
-def _one_query(query: str, passages: Sequence[str]) -> tuple[list[str], list[str]]:
-    texts = check_passages(passages)
-    return [check_query(query)] * len(texts), texts
-
-
-def _distinct(
-    queries: Sequence[str], passages: Sequence[str]
-) -> tuple[list[int], list[int] | None]:
-    """Return the index of each distinct pair, and each pair's place among these.
-
-    The places are None where all pairs are distinct, and the indices then mean nothing.
-    """
-    one_query = all(query is queries[0] for query in queries)
-    keys: Sequence[object] = passages if one_query else list(zip(queries, passages, strict=True))
-    first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
-    if len(first) == len(keys):
-        return [], None
-    indices = sorted(first.values())
-    place_of = {keys[index]: place for place, index in enumerate(indices)}
-    return indices, [place_of[key] for key in keys]
