@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from ir_measures import nDCG
 
-from rerank_plugins import CrossEncoderScorer
+from rerank_plugins import CrossEncoderScorer, interpolate
 from rerank_plugins.demo.corpus import read_corpus
 from rerank_plugins.demo.embedding import LatentSemanticEmbedding
 from rerank_plugins.demo.judgements import judge, read_questions
-from rerank_plugins.evaluation import randomisation_test, rerank_run
+from rerank_plugins.evaluation import rerank_run
+from rerank_plugins.evaluation.trec import Run
 
 DEPTH = 50
-# Measured: see the message of the assertion below. The documentation differs a little between the
-# versions of Python, hence the room.
-FLOOR = 0.0
+# A little under what was measured on Python 3.11 (0.18, and 0.20 with the first stage's scores):
+# the documentation differs between the versions of Python.
+FLOOR, FLOOR_OF_BOTH = 0.165, 0.185
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Demo:
     queries: dict[str, str]
     passages: dict[str, str]
     qrels: dict[str, dict[str, int]]
-    first_stage: dict[str, dict[str, float]]
+    first_stage: Run
 
-    def values(self, run: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    def values(self, run: Run) -> dict[str, float]:
         """Return nDCG@10 of each question."""
         # By rank, so that equal scores stay in the order that they were given.
         ranks = {
@@ -41,11 +42,9 @@ class Demo:
         }
         return {m.query_id: m.value for m in ir_measures.iter_calc([nDCG @ 10], self.qrels, ranks)}
 
-    def reranked(self, scorer: CrossEncoderScorer) -> dict[str, float]:
-        return self.values(
-            rerank_run(
-                scorer, self.first_stage, queries=self.queries, passages=self.passages, depth=DEPTH
-            )
+    def reranked(self, scorer: CrossEncoderScorer) -> Run:
+        return rerank_run(
+            scorer, self.first_stage, queries=self.queries, passages=self.passages, depth=DEPTH
         )
 
 
@@ -71,7 +70,7 @@ def demo() -> Demo:
 
 
 @pytest.fixture(scope="module")
-def values(demo: Demo) -> dict[str, float]:
+def reranked(demo: Demo) -> Run:
     with CrossEncoderScorer("embedded", device="cpu", dtype="float32") as scorer:
         return demo.reranked(scorer)
 
@@ -80,19 +79,24 @@ def mean(values: Mapping[str, float]) -> float:
     return sum(values.values()) / len(values)
 
 
-def test_quality_is_what_it_was(values: dict[str, float]) -> None:
-    assert mean(values) > FLOOR, f"nDCG@10 of {len(values)} questions is {mean(values):.4f}"
+def test_quality_is_what_it_was(reranked: Run, demo: Demo) -> None:
+    value = mean(demo.values(reranked))
+    assert value > FLOOR, f"nDCG@10 of {len(demo.queries)} questions is {value:.4f}"
 
 
-def test_reranking_beats_the_first_stage_beyond_chance(
-    demo: Demo, values: dict[str, float]
-) -> None:
-    before = demo.values(demo.first_stage)
-    assert mean(values) > mean(before) + 0.05
-    assert randomisation_test(values, before) < 0.01
+def test_both_stages_together_beat_the_first(reranked: Run, demo: Demo) -> None:
+    together: Run = {}
+    for name, first_stage in demo.first_stage.items():
+        doc_ids, scores = list(first_stage), [reranked[name][doc_id] for doc_id in first_stage]
+        sums = interpolate(scores, list(first_stage.values()), weight=0.5)
+        places = sorted(range(len(sums)), key=lambda place: -sums[place])
+        together[name] = {doc_ids[place]: sums[place] for place in places}
+    before, value = mean(demo.values(demo.first_stage)), mean(demo.values(together))
+    assert value > max(FLOOR_OF_BOTH, before + 0.01), f"nDCG@10 is {value:.4f}, was {before:.4f}"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
-def test_fewer_bits_cost_little(demo: Demo, values: dict[str, float], dtype: str) -> None:
+def test_fewer_bits_cost_little(demo: Demo, reranked: Run, dtype: str) -> None:
     with CrossEncoderScorer("embedded", device="cpu", dtype=dtype) as scorer:
-        assert mean(demo.reranked(scorer)) == pytest.approx(mean(values), abs=0.02)
+        value = mean(demo.values(demo.reranked(scorer)))
+    assert value == pytest.approx(mean(demo.values(reranked)), abs=0.01)
