@@ -189,8 +189,12 @@ def _exported(folder: str, work: Path) -> Path:
     names = ["input_ids", "attention_mask", "token_type_ids"]
 
     class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model.train(False)
+
         def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> Any:
-            return model(input_ids=ids, attention_mask=mask, token_type_ids=types).logits
+            return self.model(input_ids=ids, attention_mask=mask, token_type_ids=types).logits
 
     sample = torch.ones(2, 16, dtype=torch.long)
     torch.onnx.export(
