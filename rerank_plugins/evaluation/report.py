@@ -214,7 +214,7 @@ def environment() -> dict[str, object]:
     return {
         "processor": _processor(),
         "cpu_cores": os.cpu_count(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": versions,
     }
