@@ -1,6 +1,7 @@
 # make demo          set up .venv and run the main job
 # make test          set up what is missing, then lint, types and tests
 # make lint          lint and types alone
+# make notebooks     run the notebooks and keep their outputs
 # make constraints   write the tested versions down again
 #
 # PYTHON names another interpreter, ARGS the demo's arguments:
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint constraints
+.PHONY: demo test lint notebooks constraints
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/rerank-plugins demo $(ARGS)
@@ -23,6 +24,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notebooks: $(VENV)/dev.stamp
+	$(BIN)/python notebooks/run.py
 
 constraints: $(VENV)/dev.stamp
 	$(BIN)/python .ci/constraints.py > constraints.tmp
