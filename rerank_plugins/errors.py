@@ -10,7 +10,7 @@
     ├── ModelLoadError            the model cannot be had, or cannot be read
     │   └── UnsupportedModelError it was read, and is not a cross-encoder that can be scored
     ├── DeviceError               the device does not exist here; also a ValueError
-    ├── ScoringError              a scorer answered with something that is not a ranking's worth of scores
+    ├── ScoringError              a scorer's answer does not fit its request
     │   └── NonFiniteScoreError   NaN or infinity, with the passage; also a ValueError
     ├── OutOfMemoryError          one single pair does not fit the device; also a MemoryError
     ├── OverloadedError           the queue is full

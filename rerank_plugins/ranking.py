@@ -76,9 +76,7 @@ def rank(
     [Ranked(index=2, score=4.0, rank=0), Ranked(index=0, score=2.0, rank=1), \
 Ranked(index=3, score=2.0, rank=2)]
     """
-    request = _Request(
-        query, passages, top_n, threshold, first_stage_scores, first_stage_weight
-    )
+    request = _Request(query, passages, top_n, threshold, first_stage_scores, first_stage_weight)
     scores = scorer.score(query, request.distinct) if request.distinct else []
     return request.ranking(scores)
 
@@ -94,9 +92,7 @@ async def arank(
     first_stage_weight: float = 0.5,
 ) -> list[Ranked]:
     """Return what `rank` returns, awaiting the scorer's ``ascore``."""
-    request = _Request(
-        query, passages, top_n, threshold, first_stage_scores, first_stage_weight
-    )
+    request = _Request(query, passages, top_n, threshold, first_stage_scores, first_stage_weight)
     scores = await scorer.ascore(query, request.distinct) if request.distinct else []
     return request.ranking(scores)
 
@@ -144,7 +140,7 @@ def check_query(query: object) -> str:
 
 
 def check_passages(passages: object) -> list[str]:
-    """Return ``passages`` as a list if it is a sequence of strings, else raise `InvalidTypeError`."""
+    """Return ``passages`` as a list of strings, or raise `InvalidTypeError`."""
     if isinstance(passages, (str, bytes)) or not isinstance(passages, Sequence):
         raise InvalidTypeError(
             f"passages must be a list of strings, got {_shown(passages)}; "
@@ -205,7 +201,8 @@ class _Request:
         if self.first_stage_scores is not None:
             scores = interpolate(scores, self.first_stage_scores, self.first_stage_weight)
         order = sorted(kept, key=lambda index: -scores[index])  # sorted() is stable: ties stay
-        return [Ranked(index, scores[index], rank) for rank, index in enumerate(order[: self.top_n])]
+        kept = order[: self.top_n]
+        return [Ranked(index, scores[index], place) for place, index in enumerate(kept)]
 
     def _checked(self, distinct_scores: Sequence[float]) -> list[float]:
         if len(distinct_scores) != len(self.distinct):

@@ -113,7 +113,8 @@ class TestChangedSettings:
                 return [1.2 * score for score in super().score(query, passages)]
 
         rerank_to_file(Overlap(), small_collection(tmp_path), tmp_path / "o.run")
-        with pytest.raises(DataFormatError, match=r"probe was \[0\.0, 1\.0, 1\.0\] and is \[0\.0, 1\.2"):
+        was_and_is = r"probe was \[0\.0, 1\.0, 1\.0\] and is \[0\.0, 1\.2"
+        with pytest.raises(DataFormatError, match=was_and_is):
             rerank_to_file(Retrained(), small_collection(tmp_path), tmp_path / "o.run")
 
     def test_restart_discards_what_is_there(self, tmp_path: Path) -> None:
