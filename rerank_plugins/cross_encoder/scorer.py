@@ -26,7 +26,7 @@ from rerank_plugins.cross_encoder.request import distinct_job, one_query
 from rerank_plugins.cross_encoder.stats import Stats
 from rerank_plugins.cross_encoder.tracing import score_span
 from rerank_plugins.cross_encoder.waiting import take_turn, wait, wait_async
-from rerank_plugins.errors import DeviceError, InvalidArgumentError
+from rerank_plugins.errors import DeviceError, InvalidArgumentError, ModelLoadError, RerankError
 from rerank_plugins.ranking import ScoreUnit
 
 if TYPE_CHECKING:
@@ -125,13 +125,11 @@ class CrossEncoderScorer:
                 cache_folder=cache_folder,
                 trust_remote_code=trust_remote_code,
             )
-        except RuntimeError as error:
-            if "forked subprocess" not in str(error):
-                raise
-            raise DeviceError(
-                f"device={device!r} cannot be used in a process that was forked from one which had "
-                "used CUDA; start processes with multiprocessing.get_context('spawn')"
-            ) from error
+        except (RerankError, MemoryError):
+            raise
+        except Exception as error:
+            # A model folder is foreign data, and what reads it fails in many ways.
+            raise _load_error(model, device, error) from error
         self.model = model
         self.max_length = self._checked_length(max_length)
         self._windows = long_documents == "max"
@@ -340,3 +338,15 @@ def _restored(configuration: dict[str, Any]) -> CrossEncoderScorer:
     from rerank_plugins.registry import shared_scorer
 
     return shared_scorer(**configuration)
+
+
+def _load_error(model: str, device: object, error: Exception) -> RerankError:
+    if "forked subprocess" in str(error):
+        return DeviceError(
+            f"device={device!r} cannot be used in a process that was forked from one which had "
+            "used CUDA; start processes with multiprocessing.get_context('spawn')"
+        )
+    return ModelLoadError(
+        f"model {model!r} cannot be loaded: {type(error).__name__}: {error}; compare its "
+        "config.json with that of a cross-encoder which works, or download it afresh"
+    )
