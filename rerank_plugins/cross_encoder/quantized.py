@@ -48,7 +48,7 @@ class QuantizedForward:
         weights = weights.to(torch.device("cpu"), torch.float32)
         self._embeddings = EmbeddingRows(weights.embeddings, torch.float32)
         self._layers = []
-        sample = _random_pairs(weights)
+        sample = calibration_pairs(weights)
         rows = Rows.of(sample)
         with torch.inference_mode():
             hidden = self._embeddings(sample, rows)
@@ -71,7 +71,8 @@ class QuantizedForward:
         return self._head(self._last_layer(hidden, rows))
 
 
-def _random_pairs(weights: BertWeights) -> PackedPairs:
+def calibration_pairs(weights: BertWeights) -> PackedPairs:
+    """Return the random text whose activations set the scales: no text is to be had here."""
     random = np.random.default_rng(0)
     n_positions = len(weights.embeddings.position)
     lengths = np.minimum(np.array(SAMPLE_LENGTHS, np.int32), n_positions)
