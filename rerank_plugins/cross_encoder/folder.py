@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from rerank_plugins.errors import ModelLoadError
@@ -31,7 +31,7 @@ def read_json(path: Path) -> Any:
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Return every tensor of the checkpoint, safetensors first, with today's LayerNorm names."""
     for index, single, read in (
-        ("model.safetensors.index.json", "model.safetensors", load_file),
+        ("model.safetensors.index.json", "model.safetensors", _read_safetensors),
         ("pytorch_model.bin.index.json", "pytorch_model.bin", _read_bin),
     ):
         if (folder / index).is_file():
@@ -51,6 +51,11 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         f"{folder} has no weights: expected model.safetensors or pytorch_model.bin; download the "
         "whole repository, or give another folder"
     )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    # Copied, not mapped: overwriting the file must neither change nor crash a loaded model.
+    return load(path.read_bytes())
 
 
 def _read_bin(path: Path) -> dict[str, Tensor]:
