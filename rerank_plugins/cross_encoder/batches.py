@@ -56,7 +56,7 @@ def even_batches(
     Longest pairs come first, so an out-of-memory error comes first too.
 
     >>> even_batches(np.array([300, 900, 400, 800]), max_batch_tokens=1800, n_workers=2)
-    [array([1, 2]), array([3, 0])]
+    [array([1]), array([3, 2, 0])]
     """
     n_pairs, n_tokens = len(lengths), int(lengths.sum())
     if n_pairs == 0:
