@@ -192,7 +192,8 @@ def _module_entries(module: types.ModuleType, name: str) -> Iterator[Entry]:
     for key, value in sorted(vars(module).items()):
         home = getattr(value, "__module__", None) or ""
         ours = home == name or home.startswith("_") or home in _COMPILED_HOMES
-        borrowed = home.lstrip("_") in _COMPILED and home.lstrip("_") != name
+        maker = "threading" if home == "_thread" else home.lstrip("_")
+        borrowed = maker in _COMPILED and maker != name
         if key.startswith("_") or borrowed or not ours:
             continue
         own_name = getattr(value, "__name__", "")
