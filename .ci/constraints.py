@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import distributions
 
 # Builds of torch for a GPU bring these along, in versions of their own.
-PLATFORM_PREFIXES = ("cuda-", "nvidia-", "triton")
+PLATFORM_PREFIXES = ("cuda-", "nvidia-")
 NOT_TESTED_WITH = {"pip", "rerank_plugins", "setuptools", "wheel"}
 
 python = ".".join(map(str, sys.version_info[:2]))
