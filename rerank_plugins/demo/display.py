@@ -19,7 +19,7 @@ from rerank_plugins.demo.report import MEASURES, STAGES, Quality, Report
 T = TypeVar("T")
 
 N_ROWS = 5
-BAR_WIDTH = 12
+BAR_WIDTH = 8
 FRAMEWORK_NAMES = {"langchain": "LangChain", "llama-index": "LlamaIndex"}
 _STAGE_NAMES = {"first_stage": "first stage: FAISS", "reranked": "reranked: cross-encoder"}
 _MARKS = {0: " ", 1: "○", 2: "●"}
