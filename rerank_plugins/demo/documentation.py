@@ -191,7 +191,9 @@ def _module_entries(module: types.ModuleType, name: str) -> Iterator[Entry]:
         yield Entry(name, name, "", inspect.cleandoc(module.__doc__))
     for key, value in sorted(vars(module).items()):
         home = getattr(value, "__module__", None) or ""
-        ours = home == name or home.startswith("_") or home in _COMPILED_HOMES
+        # A debugger, such as a notebook's, adds functions of its own to builtins.
+        internal = home.startswith("_") and home in sys.stdlib_module_names
+        ours = home == name or internal or home in _COMPILED_HOMES
         maker = "threading" if home == "_thread" else home.lstrip("_")
         borrowed = maker in _COMPILED and maker != name
         if key.startswith("_") or borrowed or not ours:
