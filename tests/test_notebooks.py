@@ -38,7 +38,7 @@ def test_its_outputs_are_kept(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_shows_that_both_stages_together_are_best(name: str) -> None:
+def test_it_shows_that_reranking_helps(name: str) -> None:
     text = (FOLDER / f"{name}.ipynb").read_text(encoding="utf-8")
     if name == "choose_a_model":
         rows = re.findall(r"│ (first stage|embedded|embedded \+ first stage) +│ +(0\.\d+)", text)
@@ -46,4 +46,4 @@ def test_it_shows_that_both_stages_together_are_best(name: str) -> None:
     else:
         rows = re.findall(r"(first stage|reranked|both) +nDCG@10 (0\.\d+)", text)
     first_stage, reranked, both = (float(value) for _, value in rows)
-    assert both > max(first_stage, reranked)
+    assert min(reranked, both) > first_stage + 0.025

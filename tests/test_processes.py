@@ -64,7 +64,7 @@ def child():
 ended_well(in_child(child))
 close_to(scorer.score(QUERY, PASSAGES), wanted)
 """,
-    "forks while busy, from another thread": """
+    "two threads fork while others score": """
 scorer = CrossEncoderScorer(FOLDER, device=["cpu", "cpu"])
 other = CrossEncoderScorer(FOLDER, device="cpu", score_cache_size=100)
 wanted = scorer.score(QUERY, PASSAGES)
@@ -75,11 +75,11 @@ def busy(one):
 clients = [threading.Thread(target=busy, args=(one,)) for one in (scorer, other, scorer)]
 for client in clients: client.start()
 def forks():
-    for _ in range(4):
+    for _ in range(8):
         ended_well(in_child(
             lambda: [close_to(s.score(QUERY, PASSAGES), wanted) for s in (scorer, other)]
         ))
-forkers = [threading.Thread(target=forks)]
+forkers = [threading.Thread(target=forks) for _ in range(2)]
 for forker in forkers: forker.start()
 for forker in forkers: forker.join()
 stop.set()

@@ -17,13 +17,14 @@ from rerank_plugins import CrossEncoderScorer, interpolate
 from rerank_plugins.demo.corpus import read_corpus
 from rerank_plugins.demo.embedding import LatentSemanticEmbedding
 from rerank_plugins.demo.judgements import judge, read_questions
-from rerank_plugins.evaluation import rerank_run
+from rerank_plugins.evaluation import randomisation_test, rerank_run
 from rerank_plugins.evaluation.trec import Run
 
 DEPTH = 50
-# A little under what was measured on Python 3.11 (0.18, and 0.20 with the first stage's scores):
-# the documentation differs between the versions of Python.
-FLOOR, FLOOR_OF_BOTH = 0.165, 0.185
+# A little under what was measured on Python 3.11, where the first stage has 0.33: the documentation
+# differs between the versions of Python.
+FLOOR = 0.36
+MARGIN = 0.025
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,21 @@ def test_quality_is_what_it_was(reranked: Run, demo: Demo) -> None:
     assert value > FLOOR, f"nDCG@10 of {len(demo.queries)} questions is {value:.4f}"
 
 
-def test_both_stages_together_beat_the_first(reranked: Run, demo: Demo) -> None:
+def test_reranking_beats_the_first_stage(reranked: Run, demo: Demo) -> None:
+    before, value = mean(demo.values(demo.first_stage)), mean(demo.values(reranked))
+    assert value > before + MARGIN, f"nDCG@10 is {value:.4f}, was {before:.4f}"
+
+
+def test_both_stages_together_beat_the_first_beyond_chance(reranked: Run, demo: Demo) -> None:
     together: Run = {}
     for name, first_stage in demo.first_stage.items():
         doc_ids, scores = list(first_stage), [reranked[name][doc_id] for doc_id in first_stage]
         sums = interpolate(scores, list(first_stage.values()), weight=0.5)
         places = sorted(range(len(sums)), key=lambda place: -sums[place])
         together[name] = {doc_ids[place]: sums[place] for place in places}
-    before, value = mean(demo.values(demo.first_stage)), mean(demo.values(together))
-    assert value > max(FLOOR_OF_BOTH, before + 0.01), f"nDCG@10 is {value:.4f}, was {before:.4f}"
+    values, before = demo.values(together), demo.values(demo.first_stage)
+    assert mean(values) > mean(before) + MARGIN
+    assert randomisation_test(values, before) < 0.01
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])

@@ -26,7 +26,7 @@ class Settings:
     bm25_depth: int = 100
     dense_depth: int = 20
     dense_shard: int = 12_000
-    validation_lists_per_group: int = 100
+    validation_lists_per_group: int = 200
     validation_depth: int = 30
     validate_every_s: float = 420.0
     seed: int = 0
@@ -58,11 +58,11 @@ FULL = Settings(
     },
     # The lists of one hour's training on two cores; more would not be seen.
     queries_of={
-        "definition": 16_000,
-        "pattern": 15_000,
+        "definition": 20_000,
+        "pattern": 20_000,
         "keywords": 14_000,
-        "heading": 9_000,
-        "question words": 6_000,
+        "heading": 12_000,
+        "question words": 9_000,
         "summary": 4_000,
         "sentence": 2_500,
     },

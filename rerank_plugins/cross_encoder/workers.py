@@ -44,7 +44,9 @@ class Worker:
     """A thread that takes work from its queue until the queue is closed."""
 
     def __init__(self, queue: ScoringQueue, planner: Planner, replica: Replica, name: str) -> None:
-        self.running = threading.Lock()  # held while it tokenises or computes
+        # Held while it tokenises or computes, in native code, and never while it settles a future,
+        # whose callbacks may want any lock: a process that forks waits for it.
+        self.running = threading.Lock()
         self._queue = queue
         self._planner = planner
         self._replica = replica
@@ -76,16 +78,15 @@ class Worker:
         work = self._queue.next_work(wait=not launched)
         if work is None and not launched:
             return False
-        with self.running:
-            if isinstance(work, Batch):
-                batch = work.without_done()
-                if batch.pairs.n_pairs:
-                    self._launch(batch)
-            elif work is not None:
-                self._plan(work)
-            # A device that runs ahead gets its next batch before we wait for this one.
-            while launched and (work is None or len(launched) > self._replica.runs_ahead):
-                self._collect(*launched.popleft())
+        if isinstance(work, Batch):
+            batch = work.without_done()
+            if batch.pairs.n_pairs:
+                self._launch(batch)
+        elif work is not None:
+            self._plan(work)
+        # A device that runs ahead gets its next batch before we wait for this one.
+        while launched and (work is None or len(launched) > self._replica.runs_ahead):
+            self._collect(*launched.popleft())
         return True
 
     def _plan(self, slices: Sequence[Slice]) -> None:
@@ -93,17 +94,18 @@ class Worker:
         encoded: list[tuple[Slice, Rows]] = []
         failures: list[tuple[Job, BaseException]] = []
         batches: list[Batch] = []
-        for piece in slices:
+        with self.running:
+            for piece in slices:
+                try:
+                    rows = self._planner.encode(piece)
+                    encoded.append((piece, rows))
+                except BaseException as failure:  # the tokenizers package also raises BaseException
+                    failures.append((piece.job, failure))
             try:
-                rows = self._planner.encode(piece)
-                encoded.append((piece, rows))
-            except BaseException as failure:  # the tokenizers package also raises BaseException
-                failures.append((piece.job, failure))
-        try:
-            batches = self._planner.batches([(piece.job, rows) for piece, rows in encoded])
-        except BaseException as failure:
-            failures += [(piece.job, failure) for piece, _ in encoded]
-            encoded = []
+                batches = self._planner.batches([(piece.job, rows) for piece, rows in encoded])
+            except BaseException as failure:
+                failures += [(piece.job, failure) for piece, _ in encoded]
+                encoded = []
         self._queue.planned(slices, encoded, batches, time.perf_counter() - begin)
         for job, error in failures:
             job.fail(_planning_error(job, error))
@@ -112,7 +114,8 @@ class Worker:
         begin = time.perf_counter()
         failure: BaseException | None = None
         try:
-            self._launched.append((batch, self._replica.launch(batch.pairs)))
+            with self.running:
+                self._launched.append((batch, self._replica.launch(batch.pairs)))
         except BaseException as error:
             failure = error
         self._queue.counters.add(forward_s=time.perf_counter() - begin)
@@ -123,7 +126,8 @@ class Worker:
         begin = time.perf_counter()
         failure: BaseException | None = None
         try:
-            decisions = self._replica.collect(result)
+            with self.running:
+                decisions = self._replica.collect(result)
             if decisions.shape != (batch.pairs.n_pairs,):
                 raise ValueError(f"the model returned an array {decisions.shape}")
         except BaseException as error:
