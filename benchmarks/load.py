@@ -28,7 +28,7 @@ from benchmarks.run import RESULTS, environment
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.benchmark import Call, Texts, Workload
 from rerank_plugins.cards import EMBEDDED_MODEL
-from rerank_plugins.cross_encoder.hub import EMBEDDED_FOLDER
+from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
 from rerank_plugins.errors import DeadlineExceededError
 
 N_CLIENTS = 16

@@ -38,7 +38,7 @@ from rerank_plugins.benchmark import (
     Workload,
     measure,
 )
-from rerank_plugins.cross_encoder.hub import EMBEDDED_FOLDER
+from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
 
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = {"float32": 2e-5, "bfloat16": 0.2, "int8": 0.6}

@@ -33,7 +33,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from rerank_plugins.cross_encoder.tokens import text_encoder
+from rerank_plugins.cross_encoder.tokens.encoders import text_encoder
 from rerank_plugins.demo.corpus import read_corpus
 
 RESULTS = Path(__file__).parent / "results"

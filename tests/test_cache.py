@@ -9,9 +9,9 @@ import pytest
 from fake_model import FakeReplica, Gate, expected, fake_queue, job, rows_of
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.cache import ScoreCache
-from rerank_plugins.cross_encoder.jobs import Job
-from rerank_plugins.cross_encoder.queue import ScoringQueue
+from rerank_plugins.cross_encoder.queue.cache import ScoreCache
+from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
 from rerank_plugins.errors import OverloadedError, ScorerClosedError, ScoringError
 
 LONG = 60.0

@@ -101,7 +101,7 @@ def test_each_row_of_the_table_scores_as_published(card: ModelCard, tmp_path: Pa
 
 
 def test_the_embedded_row_scores_as_transformers_computes() -> None:
-    from rerank_plugins.cross_encoder.hub import EMBEDDED_FOLDER
+    from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
 
     expected = published_scores(CARDS[-1], transformers_logits(EMBEDDED_FOLDER))
     with CrossEncoderScorer(EMBEDDED_MODEL, device="cpu") as scorer:

@@ -9,7 +9,7 @@ from checkpoints import write_card
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.cards import CARDS
-from rerank_plugins.cross_encoder.hub import EMBEDDED_FOLDER, model_folder
+from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER, model_folder
 from rerank_plugins.errors import ModelLoadError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -22,12 +22,12 @@ from fake_model import (
 )
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.jobs import Job
-from rerank_plugins.cross_encoder.pairs import Rows
-from rerank_plugins.cross_encoder.plan import SLICE_PAIRS, Planner, Slice
-from rerank_plugins.cross_encoder.queue import ScoringQueue
-from rerank_plugins.cross_encoder.ready import Batch
+from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
+from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.queue.plan import SLICE_PAIRS, Planner, Slice
+from rerank_plugins.cross_encoder.queue.ready import Batch
+from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import (
     DeviceError,
     NonFiniteScoreError,

@@ -20,13 +20,13 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 import rerank_plugins
 from rerank_plugins.cross_encoder.batches import IntArray
-from rerank_plugins.cross_encoder.tokens import (
+from rerank_plugins.cross_encoder.tokens.encoders import (
     REMEMBERED_CHARS,
     RememberingEncoder,
     TokenizerEncoder,
     text_encoder,
 )
-from rerank_plugins.cross_encoder.wordpiece import (
+from rerank_plugins.cross_encoder.tokens.wordpiece import (
     MAX_WORDS,
     WINDOW_CHARS,
     WordPieceEncoder,

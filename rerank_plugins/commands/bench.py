@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _peer(arguments: argparse.Namespace, device: str, max_length: int) -> ScoreCalls:
     from sentence_transformers import CrossEncoder
 
-    from rerank_plugins.cross_encoder.hub import model_folder
+    from rerank_plugins.cross_encoder.checkpoint.hub import model_folder
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rerank_plugins.cross_encoder.checkpoint import (
-    bert_weights,
-    has_tokenizer,
-    load_tokenizer,
-    read_config,
-)
+from rerank_plugins.cross_encoder.checkpoint.config import read_config
+from rerank_plugins.cross_encoder.checkpoint.head_rule import HeadRule, head_rule
+from rerank_plugins.cross_encoder.checkpoint.hub import model_folder
+from rerank_plugins.cross_encoder.checkpoint.tokenizer import has_tokenizer, load_tokenizer
+from rerank_plugins.cross_encoder.checkpoint.weights import bert_weights
 from rerank_plugins.cross_encoder.devices import (
     DTYPES,
     Forward,
@@ -23,10 +22,8 @@ from rerank_plugins.cross_encoder.devices import (
     resolve_devices,
     resolve_dtype,
 )
-from rerank_plugins.cross_encoder.head_rule import HeadRule, head_rule
-from rerank_plugins.cross_encoder.hub import model_folder
-from rerank_plugins.cross_encoder.pairs import PairEncoder, PairTemplate
-from rerank_plugins.cross_encoder.tokens import text_encoder
+from rerank_plugins.cross_encoder.tokens.encoders import text_encoder
+from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, PairTemplate
 from rerank_plugins.errors import InvalidArgumentError
 
 if TYPE_CHECKING:

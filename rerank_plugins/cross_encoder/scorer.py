@@ -17,13 +17,13 @@ from rerank_plugins.cross_encoder.arguments import (
     check_timeout,
     unzipped,
 )
-from rerank_plugins.cross_encoder.cache import ScoreCache
-from rerank_plugins.cross_encoder.jobs import Job, Outcome
 from rerank_plugins.cross_encoder.model import Model, load_model
-from rerank_plugins.cross_encoder.plan import SLICE_PAIRS, Planner
-from rerank_plugins.cross_encoder.queue import ScoringQueue
+from rerank_plugins.cross_encoder.queue.cache import ScoreCache
+from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
+from rerank_plugins.cross_encoder.queue.plan import SLICE_PAIRS, Planner
+from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.queue.stats import Stats
 from rerank_plugins.cross_encoder.request import distinct_job, one_query
-from rerank_plugins.cross_encoder.stats import Stats
 from rerank_plugins.cross_encoder.tracing import score_span
 from rerank_plugins.cross_encoder.waiting import take_turn, wait, wait_async
 from rerank_plugins.errors import DeviceError, InvalidArgumentError, ModelLoadError, RerankError

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 
 from rerank_plugins.cross_encoder import lifecycle
-from rerank_plugins.cross_encoder.jobs import Job, Outcome
+from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
 from rerank_plugins.errors import DeadlineExceededError
 
 

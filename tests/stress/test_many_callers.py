@@ -15,9 +15,9 @@ import torch
 from fake_model import FakeReplica, expected, fake_queue, job
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.cache import ScoreCache
-from rerank_plugins.cross_encoder.jobs import Job
-from rerank_plugins.cross_encoder.queue import ScoringQueue
+from rerank_plugins.cross_encoder.queue.cache import ScoreCache
+from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
 from rerank_plugins.cross_encoder.waiting import wait, wait_async
 from rerank_plugins.errors import DeadlineExceededError, OutOfMemoryError, ScoringError
 

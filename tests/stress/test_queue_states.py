@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.cache import ScoreCache
-from rerank_plugins.cross_encoder.jobs import Job
+from rerank_plugins.cross_encoder.queue.cache import ScoreCache
+from rerank_plugins.cross_encoder.queue.jobs import Job
 from rerank_plugins.errors import OverloadedError, RerankError, ScoringError
 
 BOUND = 40

@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 
 from rerank_plugins.cross_encoder.batches import IntArray
-from rerank_plugins.cross_encoder.texts import frozen, joint_groups, utf8
+from rerank_plugins.cross_encoder.tokens.texts import frozen, joint_groups, utf8
 
 # A longer text is encoded this many characters at a time: its first ids cost no more than that,
 # and its memory beyond the ids themselves is that of one window.

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.jobs import Job
+from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
+from rerank_plugins.cross_encoder.queue.jobs import Job
 
 
 @dataclass(slots=True, order=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rerank_plugins.cross_encoder.batches import even_batches
-from rerank_plugins.cross_encoder.jobs import Job
-from rerank_plugins.cross_encoder.pairs import PairEncoder, Rows
-from rerank_plugins.cross_encoder.ready import Batch
+from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.queue.ready import Batch
+from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, Rows
 
 # A slice is what one job may have tokenised at a time. Enough pairs that sorting them by length
 # makes even batches; few enough, and of few enough characters, that memory stays flat and a call

@@ -10,7 +10,7 @@ from pathlib import Path
 from rerank_plugins.cards import EMBEDDED_MODEL
 from rerank_plugins.errors import ModelLoadError
 
-EMBEDDED_FOLDER = Path(__file__).parent.parent / "embedded"
+EMBEDDED_FOLDER = Path(__file__).parents[2] / "embedded"
 
 _SMALL_FILES = ["*.json", "*.txt", "*.model"]
 _OFFLINE_HINT = (

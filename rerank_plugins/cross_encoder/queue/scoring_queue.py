@@ -16,14 +16,15 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from rerank_plugins.cross_encoder import lifecycle, workers
-from rerank_plugins.cross_encoder.jobs import Job, Outcome
-from rerank_plugins.cross_encoder.pairs import Rows
-from rerank_plugins.cross_encoder.plan import Planner, Slice
-from rerank_plugins.cross_encoder.ready import Batch
-from rerank_plugins.cross_encoder.schedule import Schedule
-from rerank_plugins.cross_encoder.stats import Counters, Stats
-from rerank_plugins.cross_encoder.workers import Replica, Worker
+from rerank_plugins.cross_encoder import lifecycle
+from rerank_plugins.cross_encoder.queue import cores
+from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
+from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
+from rerank_plugins.cross_encoder.queue.ready import Batch
+from rerank_plugins.cross_encoder.queue.schedule import Schedule
+from rerank_plugins.cross_encoder.queue.stats import Counters, Stats
+from rerank_plugins.cross_encoder.queue.workers import Replica, Worker
+from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import DeviceError, OverloadedError, ScorerClosedError, ScoringError
 
 
@@ -147,7 +148,7 @@ class ScoringQueue:
         ]
         self.begun = threading.Barrier(len(threads) + 1)
         try:
-            workers.start(threads, self.begun)
+            cores.start([worker.thread for worker in threads], self.begun)
         except RuntimeError as error:
             raise ScoringError(
                 f"the threads of {self.name} cannot be started: {error}; "

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.pairs import Rows
+from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
+from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import NonFiniteScoreError
 
 

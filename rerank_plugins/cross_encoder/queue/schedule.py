@@ -11,9 +11,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from rerank_plugins.cross_encoder.jobs import Job
-from rerank_plugins.cross_encoder.plan import Planner, Slice
-from rerank_plugins.cross_encoder.ready import Batch
+from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
+from rerank_plugins.cross_encoder.queue.ready import Batch
 
 
 class Schedule:

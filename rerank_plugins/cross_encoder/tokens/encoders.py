@@ -20,8 +20,8 @@ import numpy as np
 import tokenizers
 
 from rerank_plugins.cross_encoder.batches import IntArray
-from rerank_plugins.cross_encoder.texts import frozen, joint_groups, utf8
-from rerank_plugins.cross_encoder.wordpiece import WordPieceEncoder, WordPieceRules
+from rerank_plugins.cross_encoder.tokens.texts import frozen, joint_groups, utf8
+from rerank_plugins.cross_encoder.tokens.wordpiece import WordPieceEncoder, WordPieceRules
 from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
 
 # Longer passages are not remembered: they are few, and the most of each is cut off anyway.

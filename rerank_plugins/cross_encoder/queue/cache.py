@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rerank_plugins.cross_encoder import lifecycle
-from rerank_plugins.cross_encoder.jobs import Job, Outcome
-from rerank_plugins.cross_encoder.queue import ScoringQueue
+from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
+from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
 from rerank_plugins.errors import RerankError
 
 

@@ -6,22 +6,21 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.jobs import Job
-from rerank_plugins.cross_encoder.memory import is_out_of_memory, release_memory
-from rerank_plugins.cross_encoder.pairs import Rows
-from rerank_plugins.cross_encoder.plan import Planner, Slice
-from rerank_plugins.cross_encoder.ready import Batch
+from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
+from rerank_plugins.cross_encoder.queue.cores import take_one_core
+from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.queue.memory import is_out_of_memory, release_memory
+from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
+from rerank_plugins.cross_encoder.queue.ready import Batch
+from rerank_plugins.cross_encoder.queue.stats import Counters
+from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
-
-if TYPE_CHECKING:
-    from rerank_plugins.cross_encoder.queue import ScoringQueue
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +39,39 @@ class Replica(Protocol):
         """Wait for it, and return one decision a pair (n_pairs,)."""
 
 
+class Source(Protocol):
+    """Where work comes from and goes to."""
+
+    name: str
+    counters: Counters
+    begun: threading.Barrier  # passed when all workers run
+
+    def next_work(self, *, wait: bool) -> Batch | list[Slice] | None:
+        """Return the batch to run or the slices to plan; None when closed, or not to ``wait``."""
+
+    def planned(
+        self,
+        slices: Sequence[Slice],
+        encoded: Sequence[tuple[Slice, Rows]],
+        batches: Sequence[Batch],
+        seconds: float,
+    ) -> None:
+        """Take the batches of ``encoded``, those of ``slices`` that could be tokenised."""
+
+    def put_back(self, batches: Iterable[Batch]) -> None:
+        """Take the parts of a batch that failed."""
+
+    def break_off(self, error: BaseException) -> None:
+        """Fail everything that waits, after an error that should not have happened."""
+
+    def left(self, worker: Worker) -> None:
+        """Take note that a worker has ended."""
+
+
 class Worker:
     """A thread that takes work from its queue until the queue is closed."""
 
-    def __init__(self, queue: ScoringQueue, planner: Planner, replica: Replica, name: str) -> None:
+    def __init__(self, queue: Source, planner: Planner, replica: Replica, name: str) -> None:
         # Held while it tokenises or computes, in native code, and never while it settles a future,
         # whose callbacks may want any lock: a process that forks waits for it.
         self.running = threading.Lock()
@@ -59,7 +87,7 @@ class Worker:
             self.thread.join()
 
     def _work(self) -> None:
-        if not _take_one_core(self._queue.begun):
+        if not take_one_core(self._queue.begun):
             return
         try:
             with torch.inference_mode():
@@ -175,47 +203,6 @@ class Worker:
             )
         failure.__cause__ = error
         batch.fail(failure)
-
-
-def start(workers: Sequence[Worker], begun: threading.Barrier) -> None:
-    """Start ``workers``, each on one core, and return when they run.
-
-    Raises RuntimeError where no thread can be started.
-    """
-    errors: list[RuntimeError] = []
-
-    def start_all() -> None:
-        # torch.set_num_threads() acts on its own thread and on every thread that asks for the
-        # first time later. So this is done where no caller's setting is touched, and the default
-        # for the caller's later threads is put back.
-        default = torch.get_num_threads()
-        try:
-            for worker in workers:
-                worker.thread.start()
-            begun.wait()
-        except RuntimeError as error:
-            begun.abort()
-            errors.append(error)
-        finally:
-            torch.set_num_threads(default)
-
-    starter = threading.Thread(target=start_all, name="rerank-start", daemon=True)
-    starter.start()
-    starter.join()
-    if errors:
-        raise errors[0]
-
-
-def _take_one_core(begun: threading.Barrier) -> bool:
-    """Give this thread one core of torch's; return False if not all workers could be started."""
-    # The first look at the number sets it up for this thread; a later one would overwrite ours.
-    torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        begun.wait()
-    except threading.BrokenBarrierError:
-        return False
-    return True
 
 
 def _planning_error(job: Job, error: BaseException) -> BaseException:

@@ -16,7 +16,7 @@ from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from rerank_plugins.cross_encoder.tokens import TextEncoder
+    from rerank_plugins.cross_encoder.tokens.encoders import TextEncoder
 
 # Neighbouring windows of a long passage share this part of their tokens, so that a sentence cut
 # by the end of one stands whole in the next.

@@ -1,0 +1,58 @@
+"""A model folder's tokenizer, as transformers builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rerank_plugins.errors import ModelLoadError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def load_tokenizer(
+    folder: Path, config: Mapping[str, Any], *, trust_remote_code: bool
+) -> PreTrainedTokenizerBase:
+    """Return the folder's tokenizer, as transformers builds it."""
+    from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+
+    if not has_tokenizer(folder):  # transformers would make one up, with an empty vocabulary
+        raise ModelLoadError(
+            f"{folder} has no tokenizer: expected {' or '.join(TOKENIZER_FILES[:2])}; download the "
+            "whole repository, or save the tokenizer there with save_pretrained()"
+        )
+    try:
+        if config.get("architectures") == ["BERT_Cat"]:
+            tokenizer = BertTokenizer.from_pretrained(folder)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"{folder} holds no tokenizer that can be read: {error}") from error
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    if not tokenizer.is_fast:
+        raise UnsupportedModelError(
+            f"{type(tokenizer).__name__} of {folder} is a tokenizer in Python; this package needs "
+            "one with a tokenizer.json (save it once with AutoTokenizer(..., use_fast=True))"
+        )
+    if tokenizer.truncation_side != "right":
+        raise UnsupportedModelError(
+            f"{folder} truncates on the {tokenizer.truncation_side}; passages are cut at their end "
+            "here. Set truncation_side to 'right' in tokenizer_config.json"
+        )
+    return tokenizer

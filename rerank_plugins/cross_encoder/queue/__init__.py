@@ -1,0 +1,1 @@
+"""Many callers in, one stream of batches out."""

@@ -1,0 +1,1 @@
+"""Texts in, token ids and packed pairs out."""
