@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import write_card, write_safetensors, write_tokenizer
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertTokenizer,
-    DistilBertConfig,
-    DistilBertModel,
-)
+from oracle import bert_cat_logits, published_scores, transformers_logits
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.cards import CARDS, EMBEDDED_MODEL, ModelCard
@@ -30,69 +23,16 @@ PASSAGES = [
     "read a file line by line " * 40,
     "日本語 éü",
 ]
-
-
-def transformers_logits(folder: Path) -> torch.Tensor:
-    """Return what transformers itself computes, one pair at a time, in float32."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).train(False)
-    return _logits(tokenizer, lambda inputs: model(**inputs).logits)
-
-
-def bert_cat_logits(folder: Path, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return the published arithmetic of BERT_Cat: a linear layer on DistilBERT's [CLS]."""
-    hidden = tensors["_classification_layer.weight"].shape[1]
-    config = DistilBertConfig(
-        vocab_size=len(tensors["bert_model.embeddings.word_embeddings.weight"]),
-        dim=hidden,
-        n_heads=12,
-        n_layers=3,
-        hidden_dim=2 * hidden,
-    )
-    encoder = DistilBertModel(config).train(False)
-    prefix = "bert_model."
-    encoder.load_state_dict(
-        {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    )
-    weight, bias = tensors["_classification_layer.weight"], tensors["_classification_layer.bias"]
-
-    def head(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        inputs.pop("token_type_ids", None)
-        cls = encoder(**inputs).last_hidden_state[:, 0]
-        logits: torch.Tensor = cls @ weight.T + bias
-        return logits
-
-    return _logits(BertTokenizer.from_pretrained(folder), head)
-
-
-def _logits(tokenizer: Any, forward: Any) -> torch.Tensor:
-    rows = []
-    with torch.no_grad():
-        for passage in PASSAGES:
-            # As a batch of one: alone, an empty passage would count as none at all.
-            inputs = tokenizer(
-                [QUERY], [passage], truncation="longest_first", max_length=512, return_tensors="pt"
-            )
-            rows.append(forward(dict(inputs)))
-    return torch.cat(rows).double()
-
-
-def published_scores(card: ModelCard, logits: torch.Tensor) -> list[float]:
-    """Apply the head rule as the table states it, written out here."""
-    if card.head.labels == 2:
-        return (logits[:, 1] - logits[:, 0]).tolist()
-    if card.head.activation == "identity":
-        return logits[:, 0].tolist()
-    return torch.sigmoid(logits[:, 0]).tolist()
+PAIRS = [(QUERY, passage) for passage in PASSAGES]
 
 
 @pytest.mark.parametrize("card", CARDS[:-1], ids=lambda card: card.model)
 def test_each_row_of_the_table_scores_as_published(card: ModelCard, tmp_path: Path) -> None:
     tensors = write_card(card, tmp_path)
     if card.model_type == "BERT_Cat":
-        logits = bert_cat_logits(tmp_path, tensors)
+        logits = bert_cat_logits(tmp_path, tensors, PAIRS)
     else:
-        logits = transformers_logits(tmp_path)
+        logits = transformers_logits(tmp_path, PAIRS)
     expected = published_scores(card, logits)
     assert np.std(expected) > 1e-3, "the oracle must tell the passages apart"
     with CrossEncoderScorer(str(tmp_path), device="cpu") as scorer:
@@ -103,7 +43,7 @@ def test_each_row_of_the_table_scores_as_published(card: ModelCard, tmp_path: Pa
 def test_the_embedded_row_scores_as_transformers_computes() -> None:
     from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
 
-    expected = published_scores(CARDS[-1], transformers_logits(EMBEDDED_FOLDER))
+    expected = published_scores(CARDS[-1], transformers_logits(EMBEDDED_FOLDER, PAIRS))
     with CrossEncoderScorer(EMBEDDED_MODEL, device="cpu") as scorer:
         assert scorer.score(QUERY, PASSAGES) == pytest.approx(expected, abs=2e-5)
 
@@ -247,16 +187,3 @@ def test_a_decoder_is_refused_with_what_to_use_instead(folder: Path) -> None:
     change_config(folder, architectures=["Qwen3ForCausalLM"], model_type="qwen3")
     with pytest.raises(UnsupportedModelError, match=r"Qwen3ForCausalLM.*sequence-classification"):
         CrossEncoderScorer(str(folder), device="cpu")
-
-
-@pytest.mark.network
-@pytest.mark.parametrize("card", CARDS[:-1], ids=lambda card: card.model)
-def test_the_real_model_tells_an_answer_from_noise(card: ModelCard) -> None:
-    query = "How many people live in Berlin?"
-    passages = [
-        "Berlin has a population of 3,520,031 registered inhabitants in an area of 891.82 km2.",
-        "New York City is famous for the Metropolitan Museum of Art.",
-    ]
-    with CrossEncoderScorer(card.model, device="cpu") as scorer:
-        answer, noise = scorer.score(query, passages)
-    assert answer > noise
