@@ -24,7 +24,7 @@ from rerank_plugins.cross_encoder.devices import (
 )
 from rerank_plugins.cross_encoder.tokens.encoders import text_encoder
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, PairTemplate
-from rerank_plugins.errors import InvalidArgumentError
+from rerank_plugins.errors import DeviceError, InvalidArgumentError, ModelLoadError, RerankError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,24 +61,40 @@ def load_model(
     trust_remote_code: bool,
 ) -> Model:
     """Load ``name`` onto its devices; see `CrossEncoderScorer` for the arguments and errors."""
+    try:
+        return _loaded(
+            name,
+            device,
+            dtype,
+            revision=revision,
+            token=token,
+            cache_folder=cache_folder,
+            local_files_only=local_files_only,
+            trust_remote_code=trust_remote_code,
+        )
+    except (RerankError, MemoryError):
+        raise
+    except Exception as error:
+        # A model folder is foreign data, and what reads it fails in many ways.
+        raise _load_error(name, device, error) from error
+
+
+def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source: Any) -> Model:
     devices = resolve_devices(device)
     dtypes = {resolve_dtype(dtype, each) for each in devices}
     if len(dtypes) > 1:
         raise InvalidArgumentError(
             f"dtype='auto' means {' and '.join(sorted(dtypes))} on {device!r}; name one dtype"
         )
-    hub: dict[str, Any] = {
-        "token": token,
-        "cache_folder": cache_folder,
-        "local_files_only": local_files_only,
-        "trust_remote_code": trust_remote_code,
-    }
-    folder = model_folder(name, revision=revision, **hub)
+    folder = model_folder(name, **source)
     config = read_config(folder)
     tokenizer_folder = folder
     if config.get("architectures") == ["BERT_Cat"] and not has_tokenizer(folder):
         # This checkpoint was published without a tokenizer; its config names where it is from.
-        tokenizer_folder = model_folder(config["bert_model"], **hub, tokenizer_only=True)
+        tokenizer_folder = model_folder(
+            config["bert_model"], **{**source, "revision": None}, tokenizer_only=True
+        )
+    trust_remote_code = source["trust_remote_code"]
     tokenizer = load_tokenizer(tokenizer_folder, config, trust_remote_code=trust_remote_code)
     weights = bert_weights(folder, config)
     dtype_name = dtypes.pop()
@@ -159,3 +175,15 @@ def _positions(config: Any) -> int:
         return sys.maxsize
     offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0
     return int(positions) - offset
+
+
+def _load_error(name: str, device: object, error: Exception) -> RerankError:
+    if "forked subprocess" in str(error):
+        return DeviceError(
+            f"device={device!r} cannot be used in a process that was forked from one which had "
+            "used CUDA; start processes with multiprocessing.get_context('spawn')"
+        )
+    return ModelLoadError(
+        f"model {name!r} cannot be loaded: {type(error).__name__}: {error}; compare its "
+        "config.json with that of a cross-encoder which works, or download it afresh"
+    )

@@ -26,7 +26,7 @@ from rerank_plugins.cross_encoder.queue.stats import Stats
 from rerank_plugins.cross_encoder.request import distinct_job, one_query
 from rerank_plugins.cross_encoder.tracing import score_span
 from rerank_plugins.cross_encoder.waiting import take_turn, wait, wait_async
-from rerank_plugins.errors import DeviceError, InvalidArgumentError, ModelLoadError, RerankError
+from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.ranking import ScoreUnit
 
 if TYPE_CHECKING:
@@ -114,22 +114,16 @@ class CrossEncoderScorer:
             "when_full": when_full,
             "score_cache_size": score_cache_size,
         }
-        try:
-            self._loaded: Model = load_model(
-                model,
-                revision=revision,
-                device=device,
-                dtype=dtype,
-                local_files_only=local_files_only,
-                token=token,
-                cache_folder=cache_folder,
-                trust_remote_code=trust_remote_code,
-            )
-        except (RerankError, MemoryError):
-            raise
-        except Exception as error:
-            # A model folder is foreign data, and what reads it fails in many ways.
-            raise _load_error(model, device, error) from error
+        self._loaded: Model = load_model(
+            model,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            local_files_only=local_files_only,
+            token=token,
+            cache_folder=cache_folder,
+            trust_remote_code=trust_remote_code,
+        )
         self.model = model
         self.max_length = self._checked_length(max_length)
         self._windows = long_documents == "max"
@@ -189,12 +183,7 @@ class CrossEncoderScorer:
         ``max_length`` overrides the scorer's for this call. When ``timeout_s`` passes first, the
         pairs are taken back and `DeadlineExceededError` is raised.
         """
-        queries, texts = one_query(query, passages)
-        with score_span(self.model, queries, texts) as span:
-            job, places = self._submitted(queries, texts, max_length, timeout_s)
-            scores = self._scores(wait(job, timeout_s), places)
-            span.scores(scores)
-        return scores
+        return self._scored(*one_query(query, passages), "passages", max_length, timeout_s)
 
     async def ascore(
         self,
@@ -208,7 +197,7 @@ class CrossEncoderScorer:
         await take_turn()
         queries, texts = one_query(query, passages)
         with score_span(self.model, queries, texts) as span:
-            job, places = self._submitted(queries, texts, max_length, timeout_s)
+            job, places = self._submitted(queries, texts, "passages", max_length, timeout_s)
             scores = self._scores(await wait_async(job, timeout_s), places)
             span.scores(scores)
         return scores
@@ -221,12 +210,7 @@ class CrossEncoderScorer:
         timeout_s: float | None = None,
     ) -> list[float]:
         """Return one float for each ``(query, passage)``, in the order given."""
-        queries, texts = unzipped(pairs)
-        with score_span(self.model, queries, texts) as span:
-            job, places = self._submitted(queries, texts, max_length, timeout_s, argument="pairs")
-            scores = self._scores(wait(job, timeout_s), places)
-            span.scores(scores)
-        return scores
+        return self._scored(*unzipped(pairs), "pairs", max_length, timeout_s)
 
     def truncated(self, query: str, passages: Sequence[str]) -> list[bool]:
         """Say for each passage whether its pair would lose tokens to ``max_length``."""
@@ -247,7 +231,7 @@ class CrossEncoderScorer:
         ``long_documents="max"``, under ``"truncate"`` it is the beginning that was kept.
         """
         queries, texts = one_query(query, passages)
-        job, places = self._submitted(queries, texts, None, None)
+        job, places = self._submitted(queries, texts)
         outcome = wait(job, None)
         spans = [
             self._loaded.encoder.characters(
@@ -300,13 +284,27 @@ class CrossEncoderScorer:
     def __repr__(self) -> str:
         return f"CrossEncoderScorer({self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
 
-    def _submitted(
+    def _scored(
         self,
-        queries: Sequence[str],
-        passages: Sequence[str],
+        queries: list[str],
+        passages: list[str],
+        argument: str,
         max_length: int | None,
         timeout_s: float | None,
+    ) -> list[float]:
+        with score_span(self.model, queries, passages) as span:
+            job, places = self._submitted(queries, passages, argument, max_length, timeout_s)
+            scores = self._scores(wait(job, timeout_s), places)
+            span.scores(scores)
+        return scores
+
+    def _submitted(
+        self,
+        queries: list[str],
+        passages: list[str],
         argument: str = "passages",
+        max_length: int | None = None,
+        timeout_s: float | None = None,
     ) -> tuple[Job, list[int] | None]:
         check_timeout(timeout_s)
         length = self.max_length if max_length is None else self._checked_length(max_length)
@@ -338,15 +336,3 @@ def _restored(configuration: dict[str, Any]) -> CrossEncoderScorer:
     from rerank_plugins.registry import shared_scorer
 
     return shared_scorer(**configuration)
-
-
-def _load_error(model: str, device: object, error: Exception) -> RerankError:
-    if "forked subprocess" in str(error):
-        return DeviceError(
-            f"device={device!r} cannot be used in a process that was forked from one which had "
-            "used CUDA; start processes with multiprocessing.get_context('spawn')"
-        )
-    return ModelLoadError(
-        f"model {model!r} cannot be loaded: {type(error).__name__}: {error}; compare its "
-        "config.json with that of a cross-encoder which works, or download it afresh"
-    )
