@@ -17,8 +17,9 @@ from rerank_plugins.demo.corpus import MAX_WORDS, Passage, read_corpus, split_te
 from rerank_plugins.demo.display import Display
 from rerank_plugins.demo.documentation import source_entries, topic_entries
 from rerank_plugins.demo.embedding import LatentSemanticEmbedding, SentenceTransformerEmbedding
+from rerank_plugins.demo.frameworks import pipeline_class
 from rerank_plugins.demo.judgements import Question, judge, questions_path, read_questions
-from rerank_plugins.demo.pipeline import FRAMEWORKS, Answer, Hit, Pipeline, pipeline_class
+from rerank_plugins.demo.pipeline import FRAMEWORKS, Answer, Hit, Pipeline
 from rerank_plugins.demo.report import Report, measure
 from rerank_plugins.errors import DataFormatError, MissingExtraError
 

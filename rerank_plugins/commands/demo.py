@@ -106,7 +106,7 @@ def _prepared(
     arguments: argparse.Namespace, display: Display
 ) -> tuple[Report, list[Passage], Pipeline]:
     from rerank_plugins.demo.corpus import read_corpus
-    from rerank_plugins.demo.pipeline import pipeline_class
+    from rerank_plugins.demo.frameworks import pipeline_class
     from rerank_plugins.demo.report import Report
 
     seconds: dict[str, float] = {}

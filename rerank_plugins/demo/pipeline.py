@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
-
-from rerank_plugins.demo.corpus import Passage
-from rerank_plugins.demo.embedding import Embedding, Vectors
-from rerank_plugins.ranking import Scorer
 
 Framework = Literal["langchain", "llama-index"]
 FRAMEWORKS: tuple[Framework, ...] = ("langchain", "llama-index")
@@ -67,16 +63,3 @@ class Pipeline(ABC):
 
     @abstractmethod
     def _reranked_hit(self, candidate: Any) -> Hit: ...
-
-
-def pipeline_class(
-    framework: Framework,
-) -> Callable[[Sequence[Passage], Vectors, Embedding, Scorer, int], Pipeline]:
-    """Return the pipeline of ``framework``, importing it and not the other."""
-    if framework == "langchain":
-        from rerank_plugins.demo.langchain_pipeline import LangChainPipeline
-
-        return LangChainPipeline
-    from rerank_plugins.demo.llama_index_pipeline import LlamaIndexPipeline
-
-    return LlamaIndexPipeline
