@@ -51,6 +51,9 @@ VARIANTS = (
     Variant(
         name="no_minilm", what="teachers splade-tiny and BM25 only", teachers=("sparse", "bm25")
     ),
+    Variant(
+        name="no_bm25", what="teachers MiniLM and splade-tiny only", teachers=("dense", "sparse")
+    ),
     Variant(name="no_own", what="no cross-entropy on the own passage", own_passage_weight=0.0),
     Variant(name="no_people", what="no questions that people wrote", questions=False),
 )
@@ -66,12 +69,13 @@ def variant_lists(variant: Variant, lists: Lists, scores: Path, queries: Sequenc
         centred = sparse - sparse.mean(axis=1, keepdims=True)
         dense = centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-6) * spread
     weight = 1.0 if set(variant.teachers) >= {"dense", "sparse"} else 0.0
-    targets = mixed_targets(dense, sparse, bm25, sparse_weight=weight)
+    kept = {} if "bm25" in variant.teachers else {"bm25_weight": 0.0}
+    targets = mixed_targets(dense, sparse, bm25, sparse_weight=weight, **kept)
     changed = Lists(lists.query, lists.candidates, targets)
     if variant.questions:
         return changed
-    kept = [row for row, query in enumerate(lists.query) if queries[int(query)].form != "person"]
-    return changed[np.asarray(kept, dtype=np.int64)]
+    rows = [row for row, query in enumerate(lists.query) if queries[int(query)].form != "person"]
+    return changed[np.asarray(rows, dtype=np.int64)]
 
 
 def run_variant(variant: Variant, *, folder: Path, work: Path, n_lists: int) -> dict[str, object]:
