@@ -3,7 +3,7 @@
 ::
 
     store = FaissVectorStore.from_texts(texts, embedding)
-    retriever = store.as_retriever(search_kwargs={"k": 50})
+    retriever = store.as_retriever(search_kwargs={"k": 50, "score_key": "score"})
 """
 
 from __future__ import annotations
@@ -139,8 +139,18 @@ class FaissVectorStore(VectorStore):
             found = [self._numbers[name] for name in ids if name in self._numbers]
             return [_copy(self._documents[number]) for number in found]
 
-    def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
-        return [document for document, _ in self.similarity_search_with_score(query, k, **kwargs)]
+    def similarity_search(
+        self, query: str, k: int = 4, *, score_key: str | None = None, **kwargs: Any
+    ) -> list[Document]:
+        """Return the ``k`` nearest documents, best first.
+
+        ``score_key`` names a metadata key to put the cosine under, where a second stage finds it.
+        """
+        found = self.similarity_search_with_score(query, k, **kwargs)
+        if score_key is not None:
+            for document, score in found:  # copies, so the store stays as it is
+                document.metadata[score_key] = score
+        return [document for document, _ in found]
 
     def similarity_search_by_vector(
         self, embedding: list[float], k: int = 4, **kwargs: Any

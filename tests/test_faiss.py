@@ -94,6 +94,15 @@ def test_results_can_be_changed_without_changing_the_store(store: FaissVectorSto
     assert store.similarity_search("1,0", k=1)[0].metadata == {"n": 0}
 
 
+async def test_a_retriever_hands_its_scores_to_the_second_stage(store: FaissVectorStore) -> None:
+    retriever = store.as_retriever(search_kwargs={"k": 3, "score_key": "cosine"})
+    expected = [score for _, score in store.similarity_search_with_score("3,4", 3)]
+    for found in (retriever.invoke("3,4"), await retriever.ainvoke("3,4")):
+        assert [document.metadata["cosine"] for document in found] == expected
+    ids = [str(document.id) for document in found]
+    assert all("cosine" not in document.metadata for document in store.get_by_ids(ids))
+
+
 def test_filter_decides_what_can_be_found(store: FaissVectorStore) -> None:
     odd = store.similarity_search("1,0", k=4, filter=lambda row: row.metadata["n"] % 2 == 1)
     assert [document.id for document in odd] == ["north", "west"]
