@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 MAX_DOCUMENTS = 20
@@ -43,15 +43,24 @@ class _SpanRecorder(Recorder):
 
 
 _NO_RECORDER = Recorder()
+_NO_SPAN = nullcontext(_NO_RECORDER)
+
+
+def score_span(
+    model: str, queries: Sequence[str], passages: Sequence[str]
+) -> AbstractContextManager[Recorder]:
+    """Return the block of a call, which yields what takes its scores.
+
+    An error inside ends the span as failed.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    return _NO_SPAN if trace is None else _traced(trace, model, queries, passages)
 
 
 @contextmanager
-def score_span(model: str, queries: Sequence[str], passages: Sequence[str]) -> Iterator[Recorder]:
-    """Yield what takes the scores; an error inside ends the span as failed."""
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        yield _NO_RECORDER
-        return
+def _traced(
+    trace: Any, model: str, queries: Sequence[str], passages: Sequence[str]
+) -> Iterator[Recorder]:
     tracer = trace.get_tracer("rerank_plugins")
     with tracer.start_as_current_span("CrossEncoderScorer.score") as span:
         if not span.is_recording():
@@ -59,8 +68,7 @@ def score_span(model: str, queries: Sequence[str], passages: Sequence[str]) -> I
             return
         for name, value in _attributes(model, queries, passages).items():
             span.set_attribute(name, value)
-        recorder = _SpanRecorder(span)
-        yield recorder
+        yield _SpanRecorder(span)
 
 
 def _attributes(

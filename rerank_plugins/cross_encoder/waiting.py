@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import threading
 from collections import deque
 
@@ -26,74 +27,105 @@ def wait(job: Job, timeout_s: float | None) -> Outcome:
 
 async def wait_async(job: Job, timeout_s: float | None) -> Outcome:
     """Do what `wait` does, and leave the event loop free."""
-    waiter = asyncio.wrap_future(job.future)
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    # What asyncio.wrap_future() does, with a third of its objects: those of a thousand waiting
+    # calls bring the next full garbage collection nearer, which holds up the loop.
+    job.future.add_done_callback(functools.partial(_wake_from_thread, loop, waiter))
     try:
         if timeout_s is None:
-            return await waiter
-        await asyncio.wait([waiter], timeout=timeout_s)
-        if not waiter.done():
-            raise _too_late(job, timeout_s)
-        return waiter.result()
+            await waiter
+        else:
+            await asyncio.wait([waiter], timeout=timeout_s)
+            if not job.future.done():
+                raise _too_late(job, timeout_s)
+        turn = _leaving.turn(loop)
+        if turn is not None:
+            await turn
+        return job.future.result()
     except GeneratorExit:
         # The loop is gone, and the garbage collector ends this coroutine, in any thread.
         lifecycle.run_elsewhere(job.future.cancel)
         raise
-    except asyncio.CancelledError:
-        if waiter.done() and not waiter.cancelled():
-            waiter.exception()  # seen, so that asyncio does not complain that nobody looked
-        job.future.cancel()
-        raise
     except BaseException:
-        job.future.cancel()
+        job.future.cancel()  # does nothing to a finished one
         raise
-
-
-# Calls that one round of an event loop takes in. A thousand tasks that start at once are spread
-# over many rounds, so that nothing else in the loop waits for all of them.
-CALLS_A_ROUND = 16
-
-
-class _Rounds(threading.local):
-    """The rounds of this thread's event loop: who has come in this one, and who waits."""
-
-    def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.n_calls = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
-
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop, self.n_calls, self.waiting = loop, 0, deque()
-        loop.call_soon(self.next, loop)
-
-    def next(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.loop is not loop:
-            return  # left over from a loop that another one has replaced
-        self.n_calls = 0
-        while self.waiting and self.n_calls < CALLS_A_ROUND:
-            waiter = self.waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                self.n_calls += 1
-        if self.n_calls:
-            loop.call_soon(self.next, loop)
-        else:
-            self.loop = None
-
-
-_rounds = _Rounds()
 
 
 async def take_turn() -> None:
     """Return when the event loop can spare the time to take in a call: at once, for a few."""
-    loop = asyncio.get_running_loop()
-    if _rounds.loop is not loop:
-        _rounds.begin(loop)
-    if _rounds.n_calls < CALLS_A_ROUND and not _rounds.waiting:
-        _rounds.n_calls += 1
-        return
-    waiter = loop.create_future()
-    _rounds.waiting.append(waiter)
-    await waiter
+    turn = _entering.turn(asyncio.get_running_loop())
+    if turn is not None:
+        await turn
+
+
+def _wake_from_thread(
+    loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None], _: object
+) -> None:
+    try:
+        loop.call_soon_threadsafe(_wake, waiter)
+    except RuntimeError:
+        pass  # the loop is closed, and nobody waits
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+# Calls that one round of an event loop takes in, and calls that it ends. A thousand tasks that
+# start at once, or whose scores arrive at once, are spread over many rounds, so that nothing else
+# in the loop waits for all of them.
+CALLS_A_ROUND = 16
+
+
+class _Rounds:
+    """Some rounds of one event loop, from a first call to a round without one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.over = False
+        self._n_calls = 0  # that had a turn in this round
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        loop.call_soon(self._next)
+
+    def turn(self) -> asyncio.Future[None] | None:
+        if self._n_calls < CALLS_A_ROUND and not self._waiting:
+            self._n_calls += 1
+            return None
+        turn = self.loop.create_future()
+        self._waiting.append(turn)
+        return turn
+
+    def _next(self) -> None:
+        self._n_calls = 0
+        while self._waiting and self._n_calls < CALLS_A_ROUND:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else cancelled
+                turn.set_result(None)
+                self._n_calls += 1
+        if self._n_calls:
+            self.loop.call_soon(self._next)
+        else:
+            self.over = True
+
+
+class _Turns(threading.local):
+    """Who may go on in this round of the event loop that runs in this thread."""
+
+    _rounds: _Rounds | None = None
+
+    def turn(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None] | None:
+        """Return None for a turn in this round, else what is done when the turn comes."""
+        rounds = self._rounds
+        if rounds is None or rounds.over or rounds.loop is not loop:
+            # A loop that another one has interrupted keeps its rounds, and goes on with them.
+            rounds = self._rounds = _Rounds(loop)
+        return rounds.turn()
+
+
+_entering = _Turns()
+_leaving = _Turns()
 
 
 def _too_late(job: Job, timeout_s: float | None) -> DeadlineExceededError:
