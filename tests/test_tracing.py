@@ -49,10 +49,13 @@ def test_a_call_is_a_reranker_span_with_the_best_document_first() -> None:
         "reranker.input_documents.2.document.id": "2",
         "reranker.input_documents.2.document.content": "c",
         "reranker.output_documents.0.document.id": "1",
+        "reranker.output_documents.0.document.content": "b",
         "reranker.output_documents.0.document.score": 2.0,
         "reranker.output_documents.1.document.id": "0",
+        "reranker.output_documents.1.document.content": "a",
         "reranker.output_documents.1.document.score": 0.5,
         "reranker.output_documents.2.document.id": "2",
+        "reranker.output_documents.2.document.content": "c",
         "reranker.output_documents.2.document.score": -1.0,
     }
 
@@ -62,7 +65,7 @@ def test_a_large_call_makes_a_small_span() -> None:
     with score_span("m", ["why " * 1_000] * 5_000, passages) as span:
         span.scores([0.0] * 5_000)
     attributes = only_span().attributes or {}
-    assert len(attributes) == 4 + 4 * MAX_DOCUMENTS
+    assert len(attributes) == 4 + 5 * MAX_DOCUMENTS <= 128, "what a span holds by default"
     assert max(len(str(value)) for value in attributes.values()) == MAX_CHARACTERS
 
 
@@ -90,6 +93,15 @@ def test_texts_and_scores_are_left_out_where_the_environment_asks(
         "reranker.model_name",
         "rerank_plugins.n_pairs",
     }
+
+
+def test_hidden_texts_do_not_come_back_with_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENINFERENCE_HIDE_INPUTS", "true")
+    with score_span("m", ["secret"], ["hidden"]) as span:
+        span.scores([1.0])
+    attributes = only_span().attributes or {}
+    assert attributes["reranker.output_documents.0.document.score"] == 1.0
+    assert not {"secret", "hidden"} & set(attributes.values())
 
 
 def test_without_opentelemetry_nothing_is_imported_or_recorded(

@@ -3,7 +3,12 @@
 The attributes are those of OpenInference's RERANKER spans, which the frameworks' tracers also
 write. Documents are kept light: the first ``MAX_DOCUMENTS`` of them, cut short, because a span
 holds 128 attributes by default. ``OPENINFERENCE_HIDE_INPUTS`` and ``OPENINFERENCE_HIDE_OUTPUTS``
-(``true``) leave the texts and the scores out.
+(``true``) leave out the texts, and whatever is said of the ranking.
+
+Two attributes of the convention are missing. ``reranker.top_k`` is the ``top_n`` of whoever
+ranks: a scorer returns a score for every passage, and never learns how many are kept. And the
+``document.score`` of an input document would be its first-stage score, which a scorer is not
+told either.
 
 Nothing is imported here: a process that traces has imported OpenTelemetry itself, and one that
 does not pays for one look into a dict.
@@ -29,8 +34,9 @@ class Recorder:
 
 
 class _SpanRecorder(Recorder):
-    def __init__(self, span: Any) -> None:
+    def __init__(self, span: Any, passages: Sequence[str]) -> None:
         self._span = span
+        self._passages = passages
 
     def scores(self, scores: Sequence[float]) -> None:
         if _hidden("OPENINFERENCE_HIDE_OUTPUTS"):
@@ -39,6 +45,9 @@ class _SpanRecorder(Recorder):
         for place, index in enumerate(best_first[:MAX_DOCUMENTS]):
             document = f"reranker.output_documents.{place}.document"
             self._span.set_attribute(f"{document}.id", str(index))
+            if not _hidden("OPENINFERENCE_HIDE_INPUTS"):
+                text = self._passages[index][:MAX_CHARACTERS]
+                self._span.set_attribute(f"{document}.content", text)
             self._span.set_attribute(f"{document}.score", scores[index])
 
 
@@ -68,7 +77,7 @@ def _traced(
             return
         for name, value in _attributes(model, queries, passages).items():
             span.set_attribute(name, value)
-        yield _SpanRecorder(span)
+        yield _SpanRecorder(span, passages)
 
 
 def _attributes(
