@@ -1,12 +1,9 @@
-"""The peers, each as a function from calls to scores, on the same model folder and max_length."""
+"""The scorers, each as a function from calls to scores, on the same model folder and max_length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from rerank_plugins.benchmark import Call, ScoreCalls
@@ -14,10 +11,10 @@ from rerank_plugins.benchmark import Call, ScoreCalls
 MAX_LENGTH = 512
 
 
-def ours(folder: str, *, dtype: str) -> ScoreCalls:
+def ours(folder: str, *, dtype: str, device: str = "cpu") -> ScoreCalls:
     from rerank_plugins import CrossEncoderScorer
 
-    scorer = CrossEncoderScorer(folder, device="cpu", dtype=dtype, max_length=MAX_LENGTH)
+    scorer = CrossEncoderScorer(folder, device=device, dtype=dtype, max_length=MAX_LENGTH)
 
     def score(calls: Sequence[Call]) -> list[list[float]]:
         if len(calls) == 1:
@@ -28,12 +25,14 @@ def ours(folder: str, *, dtype: str) -> ScoreCalls:
     return score
 
 
-def sentence_transformers(folder: str, *, dtype: str, batch_size: int) -> ScoreCalls:
+def sentence_transformers(
+    folder: str, *, dtype: str, batch_size: int, device: str = "cpu"
+) -> ScoreCalls:
     from sentence_transformers import CrossEncoder
 
     model = CrossEncoder(
         folder,
-        device="cpu",
+        device=device,
         max_length=MAX_LENGTH,
         model_kwargs={"torch_dtype": getattr(torch, dtype)},
     )
@@ -64,96 +63,7 @@ def plain_transformers(folder: str, *, batch_size: int) -> ScoreCalls:
         with torch.inference_mode():
             return [float(value) for value in model(**inputs).logits[:, 0]]
 
-    return _in_batches(forward, batch_size)
-
-
-def onnx_runtime(folder: str, work: Path, *, batch_size: int | None) -> ScoreCalls:
-    """ONNX Runtime on the exported graph; ``batch_size`` None is one batch a call, as FlashRank."""
-    import onnxruntime
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
-    tokenizer.enable_truncation(MAX_LENGTH)
-    tokenizer.enable_padding()
-    session = onnxruntime.InferenceSession(
-        str(_exported(folder, work)), providers=["CPUExecutionProvider"]
-    )
-
-    def forward(queries: list[str], passages: list[str]) -> list[float]:
-        encodings = tokenizer.encode_batch(list(zip(queries, passages, strict=True)))
-        inputs = {
-            "input_ids": np.array([encoding.ids for encoding in encodings], np.int64),
-            "attention_mask": np.array([each.attention_mask for each in encodings], np.int64),
-            "token_type_ids": np.array([each.type_ids for each in encodings], np.int64),
-        }
-        return [float(value) for value in session.run(None, inputs)[0][:, 0]]
-
-    return _in_batches(forward, batch_size)
-
-
-def langchain_reranker(folder: str) -> ScoreCalls:
-    """LangChain's CrossEncoderReranker around sentence-transformers, documents in and out."""
-    from langchain_classic.retrievers.document_compressors import CrossEncoderReranker
-    from langchain_core.cross_encoders import BaseCrossEncoder
-    from langchain_core.documents import Document
-    from sentence_transformers import CrossEncoder
-
-    model = CrossEncoder(folder, device="cpu", max_length=MAX_LENGTH)
-
-    class Adapter(BaseCrossEncoder):
-        def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
-            return model.predict(text_pairs, show_progress_bar=False)  # type: ignore[no-any-return]
-
-    reranker = CrossEncoderReranker(model=Adapter(), top_n=10)
-
-    def score(calls: Sequence[Call]) -> list[list[float]]:
-        for query, passages in calls:
-            documents = [Document(page_content=passage) for passage in passages]
-            reranker.compress_documents(documents, query)
-        return []  # it gives documents back without scores
-
-    return score
-
-
-def llama_index_reranker(folder: str) -> ScoreCalls:
-    """LlamaIndex's SentenceTransformerRerank, nodes in and out."""
-    from llama_index.core.postprocessor import SentenceTransformerRerank
-
-    return _llama_index(SentenceTransformerRerank(model=folder, top_n=10, device="cpu"))
-
-
-def our_langchain(folder: str) -> ScoreCalls:
-    from langchain_core.documents import Document
-
-    from rerank_plugins.langchain import CrossEncoderRerank
-
-    reranker = CrossEncoderRerank(model=folder, device="cpu", top_n=10)
-
-    def score(calls: Sequence[Call]) -> list[list[float]]:
-        for query, passages in calls:
-            documents = [Document(page_content=passage) for passage in passages]
-            reranker.compress_documents(documents, query)
-        return []
-
-    return score
-
-
-def our_llama_index(folder: str) -> ScoreCalls:
-    from rerank_plugins.llama_index import CrossEncoderRerank
-
-    return _llama_index(CrossEncoderRerank(model=folder, device="cpu", top_n=10))
-
-
-def _llama_index(postprocessor: Any) -> ScoreCalls:
-    from llama_index.core.schema import NodeWithScore, TextNode
-
-    def score(calls: Sequence[Call]) -> list[list[float]]:
-        for query, passages in calls:
-            nodes = [NodeWithScore(node=TextNode(text=passage)) for passage in passages]
-            postprocessor.postprocess_nodes(nodes, query_str=query)
-        return []
-
-    return score
+    return in_batches(forward, batch_size)
 
 
 def regrouped(flat: list[float], calls: Sequence[Call]) -> list[list[float]]:
@@ -164,9 +74,11 @@ def regrouped(flat: list[float], calls: Sequence[Call]) -> list[list[float]]:
     return rows
 
 
-def _in_batches(
+def in_batches(
     forward: Callable[[list[str], list[str]], list[float]], batch_size: int | None
 ) -> ScoreCalls:
+    """Return a contestant that calls ``forward`` for ``batch_size`` pairs at a time, or for all."""
+
     def score(calls: Sequence[Call]) -> list[list[float]]:
         pairs = [(query, passage) for query, passages in calls for passage in passages]
         size = batch_size or len(pairs)
@@ -177,34 +89,3 @@ def _in_batches(
         return regrouped(flat, calls)
 
     return score
-
-
-def _exported(folder: str, work: Path) -> Path:
-    from transformers import AutoModelForSequenceClassification
-
-    path = work / "model.onnx"
-    if path.exists():
-        return path
-    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-
-    class Logits(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model.train(False)
-
-        def forward(self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> Any:
-            return self.model(input_ids=ids, attention_mask=mask, token_type_ids=types).logits
-
-    sample = torch.ones(2, 16, dtype=torch.long)
-    torch.onnx.export(
-        Logits().train(False),
-        (sample, sample, torch.zeros_like(sample)),
-        str(path),
-        input_names=names,
-        output_names=["logits"],
-        dynamic_axes={name: {0: "pairs", 1: "tokens"} for name in names},
-        opset_version=17,
-        dynamo=False,
-    )
-    return path

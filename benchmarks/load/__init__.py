@@ -1,0 +1,1 @@
+"""Measure one scorer under many callers: ``python -m benchmarks.load``."""

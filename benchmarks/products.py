@@ -1,0 +1,107 @@
+"""How fast this machine does the parts of a forward pass alone: products, copies, attention.
+
+Each is timed on as many threads as the scorer uses, one core each, at the same time; the best of
+several, averaged over the threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from rerank_plugins.cross_encoder.bert import Linear
+from rerank_plugins.cross_encoder.cpu import PackedLinear
+
+Shape = tuple[int, int, int]  # rows, inner, columns
+AttentionShape = tuple[int, int, int, int, int]  # pairs, heads, queries, keys, head width
+
+
+def best_s(prepare: Callable[[], Callable[[], object]], *, n_threads: int, times: int) -> float:
+    """Return the seconds of what ``prepare()`` returns, which each thread prepares for itself."""
+    best = [float("inf")] * n_threads
+    begun = threading.Barrier(n_threads)
+    default = torch.get_num_threads()
+
+    def work(number: int) -> None:
+        # The first look at the number sets it up for this thread; a later one would overwrite it.
+        torch.get_num_threads()
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            run = prepare()
+            run()
+            begun.wait()
+            for _ in range(times):
+                begin = time.perf_counter()
+                run()
+                best[number] = min(best[number], time.perf_counter() - begin)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    torch.set_num_threads(default)
+    return sum(best) / n_threads
+
+
+def product_s(
+    shape: Shape, dtype: torch.dtype, *, n_threads: int, times: int, fused: str = ""
+) -> float:
+    """Return the seconds of one matrix product, with a packed weight as the forward pass has it.
+
+    ``fused`` is what it does besides: ``"gelu"``, ``"residual"`` or nothing.
+    """
+    n_rows, inner, columns = shape
+
+    def prepare() -> Callable[[], object]:
+        linear = Linear(weight=torch.randn(columns, inner) * 0.05, bias=torch.zeros(columns))
+        packed = PackedLinear(linear, dtype, "gelu" if fused == "gelu" else None)
+        rows = torch.randn(n_rows, inner).to(dtype)
+        residual = torch.randn(n_rows, columns).to(dtype) if fused == "residual" else None
+        return lambda: packed(rows, residual)
+
+    return best_s(prepare, n_threads=n_threads, times=times)
+
+
+def attention_s(shape: AttentionShape, dtype: torch.dtype, *, n_threads: int, times: int) -> float:
+    """Return the seconds of attention's two products: as such, or in one call if that is faster."""
+    n_pairs, heads, queries, keys, width = shape
+
+    def prepare_products() -> Callable[[], object]:
+        query = torch.randn(n_pairs * heads, queries, width).to(dtype)
+        key = torch.randn(n_pairs * heads, width, keys).to(dtype)
+        value = torch.randn(n_pairs * heads, keys, width).to(dtype)
+        weights = torch.empty(n_pairs * heads, queries, keys, dtype=dtype)
+        context = torch.empty(n_pairs * heads, queries, width, dtype=dtype)
+
+        def run() -> None:
+            torch.bmm(query, key, out=weights)
+            torch.bmm(weights, value, out=context)
+
+        return run
+
+    def prepare_whole() -> Callable[[], object]:
+        query = torch.randn(n_pairs, heads, queries, width).to(dtype)
+        key = torch.randn(n_pairs, heads, keys, width).to(dtype)
+        value = torch.randn(n_pairs, heads, keys, width).to(dtype)
+        return lambda: F.scaled_dot_product_attention(query, key, value)
+
+    return min(
+        best_s(prepare, n_threads=n_threads, times=times)
+        for prepare in (prepare_products, prepare_whole)
+    )
+
+
+def copy_bytes_per_s(n_bytes: int, *, n_threads: int, times: int) -> float:
+    """Return bytes read and written a second and thread, copying ``n_bytes`` over and over."""
+
+    def prepare() -> Callable[[], object]:
+        source = torch.ones(n_bytes // 4)
+        target = torch.empty_like(source)
+        return lambda: target.copy_(source)
+
+    return 2 * n_bytes / best_s(prepare, n_threads=n_threads, times=times)
