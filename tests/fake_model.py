@@ -7,6 +7,7 @@ row is the sum of ``id * place`` over its query and passage tokens, counted from
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,9 +17,11 @@ from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
 from rerank_plugins.cross_encoder.queue.jobs import Job
 from rerank_plugins.cross_encoder.queue.plan import Planner
 from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.tokens.encoders import TextEncoder
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, PairTemplate
 
 SPECIAL = 3  # tokens a pair that are no words
+LONG = 60.0  # seconds after which a wait that should end has failed
 
 
 def expected(query: str, passage: str) -> float:
@@ -32,6 +35,13 @@ class NumberEncoder:
 
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
         return [np.array([int(word) for word in text.split()], np.int32) for text in texts]
+
+    def part_end(self, text: str, start: int, n_chars: int) -> int:
+        return (
+            1 + text.rfind(" ", start, start + n_chars)
+            if start + n_chars < len(text)
+            else len(text)
+        )
 
 
 class FakeReplica:
@@ -90,7 +100,7 @@ class Gate:
         self._open.set()
 
 
-def fake_encoder() -> PairEncoder:
+def fake_encoder(texts: TextEncoder | None = None) -> PairEncoder:
     template = PairTemplate(
         prefix=np.array([-1], np.int32),
         middle=np.array([-2], np.int32),
@@ -98,7 +108,7 @@ def fake_encoder() -> PairEncoder:
         query_type=0,
         passage_type=1,
     )
-    return PairEncoder(NumberEncoder(), template, "{}")
+    return PairEncoder(texts or NumberEncoder(), template, "{}")
 
 
 def fake_queue(
@@ -128,3 +138,27 @@ def job(
     query: str, passages: Sequence[str], *, max_length: int = 512, windows: bool = False
 ) -> Job:
     return Job([query] * len(passages), passages, max_length=max_length, windows=windows)
+
+
+def passages(count: int, start: int = 0) -> list[str]:
+    return [" ".join(["1"] * (n % 7) + [str(n)]) for n in range(start, start + count)]
+
+
+def submit(queue: ScoringQueue, *jobs: Job) -> None:
+    for each in jobs:
+        queue.submit(each)
+
+
+def check(each: Job) -> None:
+    """Wait for a job, and compare its scores with those worked out by hand."""
+    outcome = each.future.result(LONG)
+    wanted = [expected(q, p) for q, p in zip(each.queries, each.passages, strict=True)]
+    assert outcome.decisions.tolist() == wanted
+
+
+def settles(holds: Callable[[], bool]) -> None:
+    """Wait until ``holds``: a future is settled a moment before its pairs are counted out."""
+    end = time.monotonic() + LONG
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.001)

@@ -248,8 +248,14 @@ class CrossEncoderScorer:
 
         Needs no call: without it, the first call after loading takes longer.
         """
+        queries = ["a query to warm up with"]
+        if "cuda" in self.device:
+            # A CUDA graph is captured when a shape comes again. Another query of the same length,
+            # because a score cache would answer the same one.
+            queries.append("a query to warm up again")
         for n_pairs in (1, 16, 256):
-            self.score("a query to warm up with", [f"{n} some words" * 20 for n in range(n_pairs)])
+            for query in queries:
+                self.score(query, [f"{n} some words" * 20 for n in range(n_pairs)])
 
     def close(self) -> None:
         """Stop the threads and give the model's memory back. Waiting calls fail by name.

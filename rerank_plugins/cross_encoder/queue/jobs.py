@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from rerank_plugins.cross_encoder.batches import IntArray
 from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
 from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import NonFiniteScoreError
@@ -32,12 +33,21 @@ class Outcome:
         )
 
 
+@dataclass(slots=True)
+class Reading:
+    """A very long passage of which the first ``n_characters`` have been tokenised."""
+
+    n_characters: int = 0
+    ids: list[IntArray] = field(default_factory=list)
+
+
 class Job:
     """The pairs of one call, how far they are, and the future its caller waits on.
 
     A caller only waits, or cancels the future. ``admitted``, ``planning`` and ``tag`` belong to
-    the queue, which changes them under its own lock; what is scored has a lock of the job's own,
-    because several workers may bring scores at once.
+    the queue, which changes them under its own lock, and ``reading`` to the one worker that plans
+    the job; what is scored has a lock of the job's own, because several workers may bring scores
+    at once.
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class Job:
         self.planning = False  # a worker tokenises its next slice
         self.tag = 0.0  # fair queuing: the virtual time at which its next slice may start
         self.n_planned = 0  # pairs that have been tokenised
+        self.reading: Reading | None = None  # the next pair's passage, while it is read in parts
         self._n_waiting_rows = 0  # rows tokenised, not yet scored
         self._lock = threading.Lock()
         self._outcome = Outcome.empty(len(passages))
@@ -87,6 +98,8 @@ class Job:
         with self._lock:
             self._outcome.truncated[self.n_planned : self.n_planned + count] = rows.truncated
             self.n_planned += count
+            if count:
+                self.reading = None
             self._n_waiting_rows += len(rows.tails)
 
     def take(

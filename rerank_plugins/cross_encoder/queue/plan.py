@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rerank_plugins.cross_encoder.batches import even_batches
-from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.queue.jobs import Job, Reading
 from rerank_plugins.cross_encoder.queue.ready import Batch
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, Rows
 
@@ -18,13 +18,16 @@ from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, Rows
 # that arrives meanwhile is not kept waiting.
 SLICE_PAIRS = 512
 SLICE_CHARACTERS = 2_000_000
+# A passage that is read to its end is tokenised in parts of this size, where its tokenizer can be
+# cut: a slice of its own each, so that the worker is free again in between.
+PART_CHARACTERS = 250_000
 # Batches of this many tokens are never cut further after memory ran out: one pair can be as long.
 SMALLEST_BUDGET = 512
 
 
 @dataclass(slots=True)
 class Slice:
-    """The next pairs of one job, by their range."""
+    """The next pairs of one job, by their range; no pair means the next part of a passage."""
 
     job: Job
     start: int
@@ -34,6 +37,11 @@ class Slice:
     @property
     def n_pairs(self) -> int:
         return self.stop - self.start
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing of its job has been tokenised before."""
+        return self.start == 0 and self.job.reading is None
 
     @property
     def is_whole(self) -> bool:
@@ -70,7 +78,8 @@ class Planner:
             if group and job.tag > now:
                 break
             piece = self._next_slice(job)
-            small = piece.is_whole and piece.n_pairs <= self._slice_pairs // 8
+            few = piece.is_whole and piece.n_pairs <= self._slice_pairs // 8
+            small = few and not _is_long(job, piece.start)
             if not small:
                 if group:
                     continue
@@ -85,9 +94,13 @@ class Planner:
     def _next_slice(self, job: Job) -> Slice:
         """Return the job's next pairs: at least one, then as many as fit the limits."""
         start = stop = job.n_planned
+        if _is_long(job, start):
+            is_read = job.reading and job.reading.n_characters == len(job.passages[start])
+            return Slice(job, start, start + bool(is_read), PART_CHARACTERS)
         characters = 0
         for passage in job.passages[start : start + self._slice_pairs]:
-            if stop > start and characters + len(passage) > SLICE_CHARACTERS:
+            over = characters + len(passage) > SLICE_CHARACTERS
+            if stop > start and (over or _is_long(job, stop)):
                 break
             characters += len(passage)
             stop += 1
@@ -96,14 +109,25 @@ class Planner:
     def encode(self, piece: Slice) -> Rows:
         """Return the rows of a slice, with ``pair_index`` counted from the job's first pair."""
         job = piece.job
+        if not piece.n_pairs:
+            self._read(job, job.passages[piece.start])
+            return Rows.none()
         rows = self._encoder.rows(
             job.queries[piece.start : piece.stop],
             job.passages[piece.start : piece.stop],
             max_length=job.max_length,
             windows=job.windows,
+            passage_ids=[np.concatenate(job.reading.ids)] if job.reading else None,
         )
         rows.pair_index = rows.pair_index + piece.start
         return rows
+
+    def _read(self, job: Job, passage: str) -> None:
+        reading = job.reading = job.reading or Reading()
+        ids, reading.n_characters = self._encoder.read(
+            passage, reading.n_characters, PART_CHARACTERS
+        )
+        reading.ids.append(ids)
 
     def batches(self, group: Sequence[tuple[Job, Rows]]) -> list[Batch]:
         """Return the batches of rows that run together, from the virtual time of their jobs on."""
@@ -139,3 +163,8 @@ class Planner:
             )
             tag += pairs.n_tokens
         return batches
+
+
+def _is_long(job: Job, index: int) -> bool:
+    """Say whether a passage is read in parts; one that is cut at ``max_length`` never is."""
+    return job.windows and len(job.passages[index]) > PART_CHARACTERS

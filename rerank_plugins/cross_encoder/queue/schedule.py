@@ -92,7 +92,8 @@ class Schedule:
             job = piece.job
             job.planning = False
             if job in n_tokens:
-                job.tag = max(job.tag, self._now) + n_tokens[job]
+                # At least 1: a new call goes before the next part of a very long passage.
+                job.tag = max(job.tag, self._now) + max(1, n_tokens[job])
             if job not in n_tokens or job.n_unplanned == 0:
                 self._jobs.pop(job, None)
         self.push(batches)

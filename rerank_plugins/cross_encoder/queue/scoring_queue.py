@@ -167,7 +167,7 @@ class ScoringQueue:
                     )
                 if isinstance(work, list):
                     now = time.perf_counter()
-                    waits = [now - piece.job.submitted for piece in work if piece.start == 0]
+                    waits = [now - each.job.submitted for each in work if each.is_first]
                     self.counters.add(queue_wait_s=sum(waits))
                 if work is not None or not wait:
                     return work

@@ -154,6 +154,9 @@ class Worker:
         begin = time.perf_counter()
         failure: BaseException | None = None
         try:
+            # A copy from the device for each batch, not for each call. A GPU's batch holds a call
+            # of a thousand passages whole, and a larger call's next batch runs meanwhile. Waiting
+            # for the last one would put errors of the device down to other calls' batches.
             with self.running:
                 decisions = self._replica.collect(result)
             if decisions.shape != (batch.pairs.n_pairs,):

@@ -39,6 +39,12 @@ class TextEncoder(Protocol):
         With ``limit``, the ids of a long text may stop early, after more than ``limit`` of them.
         """
 
+    def part_end(self, text: str, start: int, n_chars: int) -> int:
+        """Return where the part of ``text`` from ``start`` ends, after about ``n_chars``.
+
+        The ids of such parts, end to end, are the ids of the text.
+        """
+
 
 def text_encoder(
     tokenizer: tokenizers.Tokenizer, *, seen_passages_bytes: int = 64 * 1024 * 1024
@@ -82,6 +88,9 @@ class TokenizerEncoder:
             rows += (frozen(np.array(encoding.ids, np.int32)) for encoding in encodings)
         return rows
 
+    def part_end(self, text: str, start: int, n_chars: int) -> int:
+        return len(text)  # nothing is known of where such a tokenizer may be cut
+
 
 class RememberingEncoder:
     """Remembers what ``encoder`` answered for the texts seen last, by content.
@@ -116,6 +125,9 @@ class RememberingEncoder:
                 rows[index] = found[texts[index]]
             self._remember(found)
         return [ids for ids in rows if ids is not None]
+
+    def part_end(self, text: str, start: int, n_chars: int) -> int:
+        return self._encoder.part_end(text, start, n_chars)
 
     def _remember(self, found: dict[str, IntArray | None]) -> None:
         # Not to remember costs less than to wait, and a process that was forked while another

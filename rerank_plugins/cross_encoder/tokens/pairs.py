@@ -86,6 +86,11 @@ class Rows:
     starts: npt.NDArray[np.int64]
     truncated: npt.NDArray[np.bool_]
 
+    @classmethod
+    def none(cls) -> Rows:
+        integers = np.empty(0, np.int64)
+        return cls([], [], integers, integers, integers, np.empty(0, np.bool_))
+
 
 def longest_first(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
     """Return how many tokens of each are kept in ``room``, as transformers' ``longest_first`` does.
@@ -124,17 +129,32 @@ class PairEncoder:
                 f"ones, one of the query, one of the passage), got {max_length}"
             )
 
+    def read(self, passage: str, start: int, n_chars: int) -> tuple[IntArray, int]:
+        """Return the ids of about ``n_chars`` of ``passage``, and where the next ones begin."""
+        end = self._texts.part_end(passage, start, n_chars)
+        return self._texts.encode([passage[start:end]])[0], end
+
     def rows(
-        self, queries: Sequence[str], passages: Sequence[str], *, max_length: int, windows: bool
+        self,
+        queries: Sequence[str],
+        passages: Sequence[str],
+        *,
+        max_length: int,
+        windows: bool,
+        passage_ids: list[IntArray] | None = None,
     ) -> Rows:
-        """Return the rows of ``zip(queries, passages)``, none longer than ``max_length`` tokens."""
+        """Return the rows of ``zip(queries, passages)``, none longer than ``max_length`` tokens.
+
+        ``passage_ids`` are the ids of the passages where these have been read already.
+        """
         room = max_length - self._template.n_special
         distinct = list(dict.fromkeys(queries))
         query_ids = dict(zip(distinct, self._texts.encode(distinct), strict=True))
         longest_query = max((len(ids) for ids in query_ids.values()), default=0)
         # A token beyond this cannot change what is kept, only say that something was cut.
         limit = None if windows else max(room, longest_query) + 1
-        passage_ids = self._texts.encode(passages, limit)
+        if passage_ids is None:
+            passage_ids = self._texts.encode(passages, limit)
         n_query = np.fromiter((len(query_ids[query]) for query in queries), np.int64, len(queries))
         n_passage = np.fromiter(map(len, passage_ids), np.int64, len(passage_ids))
         truncated = n_query + n_passage > room

@@ -30,6 +30,7 @@ WHITESPACE = " \t\n\r"
 # No text has this byte in UTF-8, so that as a word it is never part of one.
 END_OF_TEXT = b"\xff"
 ALPHANUMERIC = re.compile("[0-9A-Za-z]*")
+SPACE = re.compile(f"[{WHITESPACE}]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,16 @@ class WordPieceEncoder:
         return [
             next(rows) if len(text) <= WINDOW_CHARS else self._long(text, limit) for text in texts
         ]
+
+    def part_end(self, text: str, start: int, n_chars: int) -> int:
+        end = start + n_chars
+        if end >= len(text):
+            return len(text)
+        before = max(text.rfind(space, start, end) for space in WHITESPACE)
+        if before >= 0:
+            return before + 1
+        after = SPACE.search(text, end)
+        return len(text) if after is None else after.end()
 
     def _forget(self) -> None:
         self._words = {**self._first, END_OF_TEXT: _as_bytes([-1])}

@@ -1,0 +1,122 @@
+"""The start and the end of a queue and of its threads."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from fake_model import (
+    LONG,
+    FakeReplica,
+    Gate,
+    check,
+    fake_queue,
+    job,
+    passages,
+    settles,
+    submit,
+)
+
+from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.errors import (
+    DeviceError,
+    RerankError,
+    ScorerClosedError,
+)
+
+
+def test_closing_fails_what_waits_and_lets_the_running_batch_end() -> None:
+    gate = Gate()
+    queue = fake_queue(FakeReplica(gate), max_queued_pairs=20)
+    running = job("1", ["1"])
+    queue.submit(running)
+    assert gate.reached.acquire(timeout=LONG)
+    waiting, in_lobby = job("2", passages(5)), job("3", passages(40))
+    submit(queue, waiting, in_lobby)
+    closer = threading.Thread(target=queue.close)
+    closer.start()
+    for call in (waiting, in_lobby):
+        with pytest.raises(ScorerClosedError, match="fake was closed while this call waited"):
+            call.future.result(LONG)
+    gate.open()
+    check(running)
+    closer.join(LONG)
+    assert not closer.is_alive()
+    queue.close()
+    with pytest.raises(ScorerClosedError, match="fake is closed"):
+        queue.submit(job("1", ["1"]))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("broken")])
+def test_a_batch_that_fails_while_the_queue_closes_leaves_nobody_waiting(
+    error: Exception,
+) -> None:
+    gate = Gate()
+
+    def before(pairs: PackedPairs) -> None:
+        if pairs.n_pairs > 1:
+            gate()
+            raise error
+
+    queue = fake_queue(FakeReplica(before), max_batch_tokens=1000)
+    hold = Gate()
+    replica = queue._replicas[0]
+    assert isinstance(replica, FakeReplica)
+    replica.before = hold
+    queue.submit(job("1", ["1"]))
+    assert hold.reached.acquire(timeout=LONG)
+    calls = [job(str(n), ["1", "2"]) for n in range(2, 5)]
+    submit(queue, *calls)
+    replica.before = before
+    hold.open()
+    assert gate.reached.acquire(timeout=LONG)
+    closer = threading.Thread(target=queue.close)
+    closer.start()
+    settles(lambda: queue.closed)
+    gate.open()
+    closer.join(LONG)
+    for call in calls:
+        with pytest.raises(RerankError):
+            call.future.result(0)
+
+
+def test_closing_ends_the_threads() -> None:
+    before = threading.active_count()
+    queue = fake_queue(FakeReplica(n_workers=3))
+    assert threading.active_count() == before, "no thread before the first call"
+    call = job("1", passages(3))
+    queue.submit(call)
+    check(call)
+    assert threading.active_count() == before + 3
+    queue.close()
+    assert threading.active_count() == before
+
+
+def test_workers_take_one_core_and_threads_made_later_keep_the_default() -> None:
+    seen: list[int] = []
+    queue = fake_queue(FakeReplica(lambda _: seen.append(torch.get_num_threads()), n_workers=2))
+
+    def measured() -> int:
+        numbers: list[int] = []
+        thread = threading.Thread(target=lambda: numbers.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        return numbers[0]
+
+    here, default = torch.get_num_threads(), measured()
+    call = job("1", passages(30))
+    queue.submit(call)
+    check(call)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == here
+    assert measured() == default
+    queue.close()
+
+
+def test_a_replica_that_a_fork_leaves_behind_is_refused_in_the_child() -> None:
+    queue = fake_queue(survives_fork=False)
+    queue.after_fork_in_child()
+    with pytest.raises(DeviceError, match=r"get_context\('spawn'\)"):
+        queue.submit(job("1", ["1"]))
+    queue.close()
