@@ -42,7 +42,7 @@ BULK_SEEN = Workload(name="bulk-seen", n_queries=20, n_candidates=100, seen=True
 LONG = Workload(name="long", n_queries=4, n_candidates=50, lengths=LONG_LENGTHS, bulk=True)
 CANDIDATES = tuple(
     Workload(name=f"candidates-{count}", n_queries=calls, n_candidates=count)
-    for count, calls in ((1, 40), (10, 20), (100, 8), (1000, 1))
+    for count, calls in ((1, 100), (10, 40), (100, 10), (1000, 1))
 )
 
 Call = tuple[str, list[str]]

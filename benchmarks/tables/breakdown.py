@@ -1,0 +1,68 @@
+"""Where a bulk call's time goes, and what its steps could reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.tables.growth import NOT_YET
+from benchmarks.tables.results import Speed, markdown
+
+
+def breakdown_table(speed: Speed) -> str:
+    """Return for each dtype the steps beside their bounds, and what follows from them."""
+    found = speed.raw.get("breakdown")
+    if not found:
+        return NOT_YET
+    return "\n\n".join(part for dtype, each in found.items() for part in _parts(dtype, each))
+
+
+def _parts(dtype: str, found: dict[str, Any]) -> tuple[str, str]:
+    rows = [
+        (
+            step["name"],
+            f"{1000 * step['seconds']:.1f}",
+            *(
+                f"{step[key] * factor:.{digits}f}" if step[key] else ""
+                for key, factor, digits in (
+                    ("flop", 1e-9, 1),
+                    ("product_s", 1000, 1),
+                    ("fused_s", 1000, 1),
+                    ("bytes_s", 1000, 1),
+                    ("bound_s", 1000, 1),
+                )
+            ),
+        )
+        for step in found["steps"]
+    ]
+    products = [step for step in found["steps"] if step["fused_s"]]
+    rate = sum(step["flop"] for step in products) / sum(step["product_s"] for step in products)
+    rows.append(
+        (
+            "**all**",
+            f"**{1000 * found['wall_s']:.1f}**",
+            f"{sum(step['flop'] for step in found['steps']) / 1e9:.1f}",
+            *(
+                f"{1000 * sum(step[key] for step in found['steps']):.1f}"
+                for key in ("product_s", "fused_s", "bytes_s", "bound_s")
+            ),
+        )
+    )
+    header = (
+        f"{dtype}, {found['n_pairs']:,} pairs",
+        "ms",
+        "GFLOP",
+        "products alone, ms",
+        "with what is fused, ms",
+        "bytes, ms",
+        "bound, ms",
+    )
+    reached = found["achieved_over_bound"]
+    note = (
+        f"A large product reaches {found['matmul_flop_per_s'] / 1e9:,.0f} GFLOP/s here, the four "
+        f"products of the full layer alone in their own shapes {rate / 1e9:,.0f}. So the floor is "
+        f"{1000 * found['floor_s']:.0f} ms and the sum of the bounds "
+        f"{1000 * found['bound_s']:.0f} ms: with every step at its bound, this forward pass would "
+        f"reach {found['bound_over_floor']:.2f} of the floor. It reaches "
+        f"{found['achieved_over_floor']:.2f} of the floor, and {reached:.2f} of the bound."
+    )
+    return markdown(header, rows), note

@@ -1,0 +1,67 @@
+"""What matters to somebody who chooses, and every contestant."""
+
+from __future__ import annotations
+
+from benchmarks.tables.results import MINILM, OURS, PEER, TINY, Row, Speed, markdown
+
+
+def speed_table(speed: Speed) -> str:
+    """Return the README's table: what matters to somebody who chooses."""
+    rows: list[Row] = []
+    for name, model, workload, contestant in (
+        ("2,000 new passages, float32", TINY, "bulk", OURS),
+        ("2,000 new passages, bfloat16", TINY, "bulk", "rerank_plugins bfloat16"),
+        ("2,000 new passages, int8", TINY, "bulk", "rerank_plugins int8"),
+        ("2,000 passages seen before, float32", TINY, "bulk-seen", OURS),
+        ("MiniLM-L6 shape, float32", MINILM, "bulk", OURS),
+        ("MiniLM-L6 shape, bfloat16", MINILM, "bulk", "rerank_plugins bfloat16"),
+        ("MiniLM-L6 shape, int8", MINILM, "bulk", "rerank_plugins int8"),
+    ):
+        timing = speed.timing(model, workload, contestant)
+        peer = speed.timing(model, workload, PEER)
+        rows.append(
+            (
+                name,
+                f"{timing['docs_per_s']:,.0f}",
+                f"{peer['docs_per_s']:,.0f}",
+                f"**{speed.ratio(model, workload, contestant)}**",
+            )
+        )
+    head = markdown(("", "docs/s", "sentence-transformers", "times faster"), rows)
+    latency = [
+        (
+            f"{count:,}",
+            *(
+                f"{speed.timing(TINY, f'candidates-{count}', name)[key]:.1f}"
+                for name in (OURS, PEER)
+                for key in ("p50_ms", "p99_ms")
+            ),
+            f"**{speed.ratio(TINY, f'candidates-{count}', OURS)}**",
+        )
+        for count in (1, 10, 100, 1000)
+    ]
+    header = ("candidates a query", "p50 ms", "p99 ms", "peer p50", "peer p99", "times faster")
+    plot = "![docs/s by candidates](benchmarks/results/speed_cpu.svg)"
+    return "\n\n".join((head, markdown(header, latency), plot, speed.caption()))
+
+
+def peers_table(speed: Speed) -> str:
+    """Return every contestant of the bulk workload, with its share of the floor."""
+    rows = []
+    for name in speed.contestants(TINY, "bulk"):
+        share = f"{speed.floor_share(name):.2f}" if name.endswith(("float32", "16")) else ""
+        rows.append(
+            (
+                name,
+                f"{speed.timing(TINY, 'bulk', name)['docs_per_s']:,.0f}",
+                speed.ratio(TINY, "bulk", name),
+                share,
+                f"{speed.raw['largest_score_difference'][TINY][name]:.1e}",
+            )
+        )
+    header = ("2,000 new pairs", "docs/s", "times the peer", "of the floor", "largest difference")
+    missing = [
+        f"Not measured: {name}, because {reason}."
+        for name, reason in speed.raw.get("not_measured", {}).items()
+    ]
+    return "\n\n".join([markdown(header, rows), *missing])
