@@ -28,6 +28,7 @@ def speed(
     *,
     peer_dtypes: tuple[str, ...] = PEER_DTYPES,
     our_dtypes: tuple[str, ...] = OUR_DTYPES,
+    batch_sizes: tuple[int, ...] = BATCH_SIZES,
     smoke: bool = False,
 ) -> dict[str, Any]:
     """Run all workloads on ``device``; return the raw results. The first peer is the reference."""
@@ -41,7 +42,7 @@ def speed(
             return peers.sentence_transformers(folder, dtype=name, batch_size=size, device=device)
 
         best[name], sweeps[name] = best_batch_size(
-            contestant, BATCH_SIZES, sized(LARGE, smoke=smoke), tell
+            contestant, batch_sizes, sized(LARGE, smoke=smoke), tell
         )
     contestants = {
         f"sentence-transformers {name}": peers.sentence_transformers(

@@ -25,8 +25,16 @@ def best_s(prepare: Callable[[], Callable[[], object]], *, n_threads: int, times
     best = [float("inf")] * n_threads
     begun = threading.Barrier(n_threads)
     default = torch.get_num_threads()
+    failures: list[Exception] = []
 
     def work(number: int) -> None:
+        try:
+            time_own(number)
+        except Exception as failure:
+            failures.append(failure)
+            begun.abort()  # the others must not wait for this one
+
+    def time_own(number: int) -> None:
         # The first look at the number sets it up for this thread; a later one would overwrite it.
         torch.get_num_threads()
         torch.set_num_threads(1)
@@ -45,6 +53,8 @@ def best_s(prepare: Callable[[], Callable[[], object]], *, n_threads: int, times
     for thread in threads:
         thread.join()
     torch.set_num_threads(default)
+    if failures:
+        raise failures[0]
     return sum(best) / n_threads
 
 

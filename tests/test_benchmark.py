@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import breakdown, floor, trace
+from benchmarks.environment import RESULTS
+from benchmarks.floor import Shape
+from benchmarks.frameworks import overhead
+from benchmarks.onnx_peers import installation_conflict
 from benchmarks.report import FILES, ROOT, filled, tables
+from benchmarks.tables.results import PEER, TINY, Speed
+from benchmarks.trace import Trace
 from rerank_plugins.benchmark import (
     BULK,
     BULK_SEEN,
@@ -15,6 +26,7 @@ from rerank_plugins.benchmark import (
     Call,
     Texts,
     Timing,
+    Workload,
     measure,
     quantile,
 )
@@ -25,6 +37,123 @@ def test_published_tables_are_made_from_the_raw_results(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "<!-- table: " in text
     assert filled(text, tables()) == text, "run python -m benchmarks.report"
+
+
+def test_tables_of_parts_that_were_not_run_say_so(tmp_path: Path) -> None:
+    shutil.copy(RESULTS / "speed_cpu.json", tmp_path)
+    makers = tables(tmp_path)
+    for name, command in (("load", "benchmarks.load"), ("cuda", "benchmarks.run --device cuda")):
+        text = makers[name]()
+        assert text.startswith("Not")
+        assert f"`python -m {command}`" in text
+
+
+def test_the_table_of_load_is_made_from_its_results(tmp_path: Path) -> None:
+    shutil.copy(RESULTS / "speed_cpu.json", tmp_path)
+    run = {"p50_ms": 40.0, "p99_ms": 90.0}
+    found: dict[str, Any] = {
+        "environment": {"cpu": "a CPU", "threads": 2, "commit": "abc", "date": "2026-01-01"},
+        "dtype": "float32",
+        "repeats": 3,
+        "throughput": {
+            "n_candidates": 20,
+            "runs": {
+                "one bulk call": [{"docs_per_s": 9.0}],
+                "clients": [{**run, "docs_per_s": rate} for rate in (10.0, 30.0, 20.0)],
+                "a lock": [{**run, "docs_per_s": 5.0}],
+            },
+            "ratios": {"one bulk call": [1.0], "a lock": [4.0, 2.0, 6.0]},
+        },
+        "mixed": {"n_calls": 7, "wrong": 0, "largest_difference": 1e-7, "tolerance": 1e-5},
+    }
+    path = tmp_path / "load_cpu.json"
+    path.write_text(json.dumps(found))
+    makers = tables(tmp_path)
+    text = makers["load"]()
+    assert "| one bulk call | 9 |  |  | 1.00 (1.00-1.00) |" in text
+    assert "| clients | 20 | 40 | 90 | 1 |" in text
+    assert "| a lock | 5 | 40 | 90 | 4.00 (2.00-6.00) |" in text
+    assert "7 calls from threads with different `max_length`: 0 differ" in text
+    page = "<!-- table: load -->\nold\n<!-- /table -->"
+    assert filled(filled(page, makers), makers) == filled(page, makers) != page
+
+
+def test_floor_counts_the_last_layer_for_cls_alone() -> None:
+    # One layer of hidden 2 on 3 tokens: keys and values 2 * 2 * (2 * 2) * 3, attention of one
+    # query 4 * 2 * 3. A layer before it: 2 * (4 * 4 + 2 * 2 * 5) * 3 and attention 4 * 2 * 9.
+    assert Shape(layers=1, hidden=2, feed_forward=5).flop_per_pair(3) == 48 + 24
+    assert Shape(layers=2, hidden=2, feed_forward=5).flop_per_pair(3) == 48 + 24 + 216 + 72
+
+
+def test_a_step_is_timed_without_the_steps_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(100))
+    monkeypatch.setattr(trace.time, "perf_counter", lambda: float(next(now)))
+    found = Trace()
+    inner = found.wrap("inner", lambda: None)
+    outer = found.wrap("outer", lambda: (inner(), inner()))
+    whole = found.wrap("whole", lambda: outer())
+    whole()
+    # The clock ticks once a look: whole at 0 and 7, outer at 1 and 6, inner at 2-3 and 4-5.
+    assert found.seconds == {"whole": 2.0, "outer": 3.0, "inner": 2.0}
+
+
+def test_the_breakdown_names_every_step_and_counts_the_arithmetic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What is large, so that its rate is the machine's, may be small here.
+    monkeypatch.setitem(floor.MATRIX_SIZE, "cpu", 64)
+    monkeypatch.setattr(breakdown, "LARGE_COPY", 4096)
+    folder = ROOT / "rerank_plugins" / "embedded"
+    workload = Workload(name="few", n_queries=1, n_candidates=6)
+    found = breakdown.breakdown(
+        str(folder),
+        "float32",
+        tokens_per_word=1.2,
+        tokens=100.0,
+        repeats=1,
+        times=1,
+        tell=lambda what: None,
+        workload=workload,
+    )
+    steps = {step["name"]: step for step in found["steps"]}
+    assert set(trace.PRODUCTS) | {"attention", "embeddings", "norms"} < set(steps)
+    # Columns times inner size of the four products at hidden 128 and feed-forward 512.
+    unit = steps["attention output"]["flop"]
+    products = [steps[name]["flop"] / unit for name in trace.PRODUCTS]
+    assert products == [3.0, 1.0, 4.0, 4.0]
+    # Padding can only add to what the floor counts.
+    assert sum(step["flop"] for step in found["steps"]) > 2 * 128 * 128 * 6 * 27 * 12
+    assert all(
+        step["bound_s"] == max(step["product_s"], step["bytes_s"]) for step in steps.values()
+    )
+    # Every second of every thread belongs to a step, save what taking the times takes.
+    assert sum(step["seconds"] for step in steps.values()) <= found["wall_s"] * (1 + 1e-9)
+
+
+def test_an_adapter_is_compared_with_the_scorer_repeat_by_repeat() -> None:
+    found = overhead([1.5, 3.0, 1.0, 10.0], [1.0, 2.0, 1.0, 4.0])
+    assert found == {"median": 0.5, "lower_quartile": 0.5, "upper_quartile": 1.5}
+
+
+def test_the_reason_why_a_peer_cannot_be_installed_is_pips() -> None:
+    output = """
+The conflict is caused by:
+    optimum-onnx 0.1.0 depends on transformers<4.58.0 and >=4.36
+    optimum-onnx 0.0.3 depends on transformers<4.56.0 and >=4.36.0
+    The user requested (constraint) transformers==5.23.0
+"""
+    assert installation_conflict(output) == (
+        "optimum-onnx 0.1.0 depends on transformers<4.58.0 and >=4.36; this is transformers 5.23.0"
+    )
+    assert installation_conflict("ERROR: No matching distribution found") == ""
+
+
+def test_ratios_are_of_the_same_repeat() -> None:
+    speed = Speed(RESULTS / "speed_cpu.json")
+    own = speed.timing(TINY, "bulk", "rerank_plugins float32")["seconds"]
+    peer = speed.timing(TINY, "bulk", PEER)["seconds"]
+    expected = sorted(b / a for a, b in zip(own, peer, strict=True))
+    assert speed.ratios(TINY, "bulk", "rerank_plugins float32", PEER) == expected
 
 
 def test_lengths_follow_the_stated_distribution() -> None:

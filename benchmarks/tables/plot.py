@@ -25,6 +25,7 @@ def plot(speed: Speed, path: Path) -> None:
     """Draw every contestant's docs/s, and p50 and p99 of ours and the peer, as SVG and PNG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     throughput, latency = figure.subplots(1, 2)
@@ -44,17 +45,14 @@ def plot(speed: Speed, path: Path) -> None:
     for axes in (throughput, latency):
         axes.set(xlabel="candidates a query", xscale="log", xticks=COUNTS)
         axes.set_xticklabels([f"{count:,}" for count in COUNTS])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    # Below the axes, where no line can pass.
-    for axes, columns in ((throughput, 2), (latency, 2)):
+        # Below the axes, where no line can pass.
         axes.legend(
-            frameon=False,
-            fontsize=8,
-            ncols=columns,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
+            frameon=False, fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.47, -0.16)
         )
     throughput.set_title("Throughput: higher is better", fontsize=10)
     latency.set_title("Latency: lower is better", fontsize=10)
