@@ -245,3 +245,34 @@ def test_many_threads_with_few_pairs_compute_each_of_them_once() -> None:
     assert not errors
     assert sorted(computed(replica)) == [[1, n] for n in range(40)]
     queue.close()
+
+
+def test_a_call_that_starts_again_while_the_process_forks_gets_its_scores() -> None:
+    gate = Gate()
+
+    def fail(_: PackedPairs) -> None:
+        gate()
+        replica.before = lambda pairs: None
+        raise RuntimeError("broken")
+
+    cache, queue, replica = open_cache(fail)
+    first, joined = job("1", ["2"]), job("1", ["2"])
+    cache.submit(first)
+    cache.submit(joined)
+    assert gate.reached.acquire(timeout=LONG)
+
+    def rest() -> None:
+        for each in (queue, cache):
+            each.before_fork()
+
+    resting = threading.Thread(target=rest)
+    resting.start()
+    gate.open()
+    resting.join(LONG)
+    assert not resting.is_alive()
+    for each in (queue, cache):
+        each.after_fork_in_parent()
+    with pytest.raises(ScoringError):
+        first.future.result(LONG)
+    check(joined)
+    queue.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -119,4 +120,58 @@ def test_a_replica_that_a_fork_leaves_behind_is_refused_in_the_child() -> None:
     queue.after_fork_in_child()
     with pytest.raises(DeviceError, match=r"get_context\('spawn'\)"):
         queue.submit(job("1", ["1"]))
+    queue.close()
+
+
+def test_what_is_asked_while_the_process_forks_is_done_after_it() -> None:
+    gate = Gate()
+    queue = fake_queue(FakeReplica(gate))
+    first, waiting, later = job("1", ["1"]), job("2", passages(5)), job("3", passages(5))
+    submit(queue, first, waiting)
+    assert gate.reached.acquire(timeout=LONG)
+    resting = threading.Thread(target=queue.before_fork)
+    resting.start()
+    settles(lambda: queue._forking)
+
+    # Two that come while the running batch is waited for, and two while the process forks.
+    def ask() -> None:
+        with contextlib.suppress(ScorerClosedError):  # where the closing comes first
+            queue.submit(later)
+
+    threads = [threading.Thread(target=ask)]
+    threads += [threading.Thread(target=waiting.future.cancel)]
+    for thread in threads:
+        thread.start()
+    settles(waiting.future.cancelled)
+    gate.open()
+    resting.join(LONG)
+    threads += [threading.Thread(target=later.future.cancel), threading.Thread(target=queue.close)]
+    for thread in threads[2:]:
+        thread.start()
+    assert threads[0].is_alive()
+    queue.after_fork_in_parent()
+    for thread in threads:
+        thread.join(LONG)
+        assert not thread.is_alive()
+    check(first)
+    assert queue.closed
+    assert queue.stats().queued_pairs == 0
+
+
+def test_a_callback_that_asks_again_while_the_process_forks_gets_its_scores() -> None:
+    gate = Gate()
+    queue = fake_queue(FakeReplica(gate, n_workers=2))
+    first, second = job("1", ["1"]), job("2", passages(5))
+    first.future.add_done_callback(lambda _: queue.submit(second))
+    queue.submit(first)
+    assert gate.reached.acquire(timeout=LONG)
+    resting = threading.Thread(target=queue.before_fork)
+    resting.start()
+    settles(lambda: queue._forking)
+    gate.open()
+    resting.join(LONG)
+    assert not resting.is_alive(), "the fork does not wait for the callback, which waits for it"
+    queue.after_fork_in_parent()
+    check(first)
+    check(second)
     queue.close()

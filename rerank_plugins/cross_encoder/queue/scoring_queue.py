@@ -11,13 +11,14 @@ The queue's lock is held for bookkeeping alone. Nothing is computed, and no futu
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from rerank_plugins.cross_encoder import lifecycle
 from rerank_plugins.cross_encoder.queue import cores
+from rerank_plugins.cross_encoder.queue.admission import Admission
 from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
 from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
 from rerank_plugins.cross_encoder.queue.ready import Batch
@@ -25,7 +26,7 @@ from rerank_plugins.cross_encoder.queue.schedule import Schedule
 from rerank_plugins.cross_encoder.queue.stats import Counters, Stats
 from rerank_plugins.cross_encoder.queue.workers import Replica, Worker
 from rerank_plugins.cross_encoder.tokens.pairs import Rows
-from rerank_plugins.errors import DeviceError, OverloadedError, ScorerClosedError, ScoringError
+from rerank_plugins.errors import DeviceError, ScorerClosedError, ScoringError
 
 
 class ScoringQueue:
@@ -48,8 +49,9 @@ class ScoringQueue:
         self.name = name
         self._replicas = replicas
         self._planner = planner
-        self._max_queued_pairs = max_queued_pairs
-        self._when_full = when_full
+        self._new_admission = functools.partial(
+            Admission, name, max_queued_pairs=max_queued_pairs, when_full=when_full
+        )
         self._survives_fork = survives_fork
         self._closed = False
         self._orphaned = False  # in a forked child, on a device that did not come along
@@ -62,8 +64,7 @@ class ScoringQueue:
         self._changed = threading.Condition(threading.Lock())
         self._schedule = Schedule(self._planner)
         self._open: dict[Job, None] = {}  # every unfinished job
-        self._lobby: deque[Job] = deque()  # those beyond max_queued_pairs, in order of arrival
-        self._n_queued_pairs = 0  # of open jobs that are not in the lobby
+        self._admission = self._new_admission()
         self._workers: list[Worker] = []
         self._resting: list[Worker] = []  # while the process forks
         self._forking = False
@@ -91,31 +92,13 @@ class ScoringQueue:
             job.future.add_done_callback(lambda _: self._settled(job))
 
     def _take(self, job: Job) -> None:
-        full = self._full_with(job)
-        if full and self._when_full == "raise":
-            raise OverloadedError(
-                f"{self._n_queued_pairs} pairs wait for {self.name}, and {job.n_pairs} more "
-                f"would pass max_queued_pairs={self._max_queued_pairs}; retry later, or use "
-                "when_full='wait'"
-            )
+        self._admission.check(job)
         if not self._workers:
             self._start_workers()
         self._open[job] = None
-        if full or self._lobby:
-            self._lobby.append(job)
-        else:
-            self._admit(job)
+        if self._admission.enter(job):
+            self._schedule.add(job)
         self._changed.notify_all()
-
-    def _full_with(self, job: Job) -> bool:
-        """Say whether ``job`` has to wait; one larger than the bound may go in alone."""
-        bound, waiting = self._max_queued_pairs, self._n_queued_pairs
-        return bound is not None and waiting > 0 and waiting + job.n_pairs > bound
-
-    def _admit(self, job: Job) -> None:
-        job.admitted = True
-        self._n_queued_pairs += job.n_pairs
-        self._schedule.add(job)
 
     def _settled(self, job: Job) -> None:
         """Forget a job that was finished, failed or cancelled, and let the next ones in."""
@@ -124,18 +107,15 @@ class ScoringQueue:
                 return  # of the time before a fork
             del self._open[job]
             self._schedule.remove(job)
-            if job.admitted:
-                self._n_queued_pairs -= job.n_pairs
-            else:
-                self._lobby.remove(job)
-            while self._lobby and not self._full_with(self._lobby[0]):
-                self._admit(self._lobby.popleft())
+            for entered in self._admission.leave(job):
+                self._schedule.add(entered)
                 self._changed.notify_all()
 
     def stats(self) -> Stats:
         """Return the totals so far."""
         return self.counters.snapshot(
-            queued_pairs=self._n_queued_pairs, max_batch_tokens=self._planner.max_batch_tokens
+            queued_pairs=self._admission.n_queued_pairs,
+            max_batch_tokens=self._planner.max_batch_tokens,
         )
 
     # -- for the workers ------------------------------------------------------------------------
@@ -227,7 +207,7 @@ class ScoringQueue:
             while self._forking:
                 self._changed.wait()
             self._closed = True
-            waiting = self._schedule.clear() | set(self._lobby)
+            waiting = self._schedule.clear() | set(self._admission.lobby)
             threads = list(self._workers)
             self._changed.notify_all()
         self._fail_closed(waiting)

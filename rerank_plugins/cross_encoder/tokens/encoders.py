@@ -26,6 +26,9 @@ from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
 
 # Longer passages are not remembered: they are few, and the most of each is cut off anyway.
 REMEMBERED_CHARS = 8_192
+# About 24,000 passages of a hundred tokens: a process reaches the bound, and with it its full size,
+# soon after it has begun to work.
+SEEN_PASSAGES_BYTES = 32 * 1024 * 1024
 # What a remembered passage takes beside its characters and its ids: an array, a dict entry.
 PASSAGE_OVERHEAD_BYTES = 240
 
@@ -47,7 +50,7 @@ class TextEncoder(Protocol):
 
 
 def text_encoder(
-    tokenizer: tokenizers.Tokenizer, *, seen_passages_bytes: int = 64 * 1024 * 1024
+    tokenizer: tokenizers.Tokenizer, *, seen_passages_bytes: int = SEEN_PASSAGES_BYTES
 ) -> TextEncoder:
     """Return the encoder that is proven for ``tokenizer``; it works on a copy.
 
