@@ -215,3 +215,14 @@ def test_half_a_character_is_refused_and_harms_nobody_else(scorer: CrossEncoderS
     with pytest.raises(RerankError, match="surrogate"):
         scorer.score(QUERY, ["good", "\ud800"])
     assert len(scorer.score(QUERY, ["good"])) == 1
+
+
+def test_warming_up_runs_every_size_twice_on_a_gpu_where_graphs_need_it(folder: Path) -> None:
+    with CrossEncoderScorer(str(folder), device="cpu", score_cache_size=10_000) as scorer:
+        scorer.warmup()
+        on_cpu = scorer.stats.pairs - scorer.stats.cache_hits
+        scorer._loaded.device_names = ["cuda:0"]
+        scorer.warmup()
+        assert scorer.stats.calls == 3 * 3
+        # The first of the two runs is known from before; the second is computed all the same.
+        assert scorer.stats.pairs - scorer.stats.cache_hits == 2 * on_cpu
