@@ -6,8 +6,10 @@ from pathlib import Path
 
 from benchmarks.tables.results import PEER, TINY, Row, Speed, markdown
 
-WORKLOADS = ("bulk", "bulk-seen", "large", "large-seen", "long")
-WORKLOADS += tuple(f"candidates-{count}" for count in (1, 10, 100, 1000))
+WORKLOADS = (
+    *("bulk", "bulk-seen", "large", "large-seen", "long"),
+    *(f"candidates-{count}" for count in (1, 10, 100, 1000)),
+)
 
 
 def cuda_table(path: Path) -> str:

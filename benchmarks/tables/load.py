@@ -69,7 +69,7 @@ def _fairness(found: dict[str, Any]) -> str:
 
 def _event_loop(found: dict[str, Any]) -> str:
     def longest(frozen: bool, key: str) -> float:
-        return max(run[key] for run in found["runs"] if run["gc_frozen"] is frozen)
+        return max(float(run[key]) for run in found["runs"] if run["gc_frozen"] is frozen)
 
     left = max(run["pairs_left"] for run in found["runs"])
     return (
