@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class Schedule:
     learning_rate: float = 1e-3
     warm_up: float = 0.03
     weight_decay: float = 0.01
+    embedding_rate: float = 0.2
     max_length: int = 128
     long_length: int = 256
     long_share: float = 0.3
@@ -110,6 +112,22 @@ class WeightAverage:
         torch._foreach_lerp_(list(self.student.parameters()), list(student.parameters()), share)
 
 
+def parameter_groups(
+    student: BertForSequenceClassification, schedule: Schedule
+) -> list[dict[str, Any]]:
+    """Return the token embeddings, and the rest, as the optimizer takes them.
+
+    Most tokens are seldom seen here, and their embeddings come from far more text than this: they
+    learn at ``embedding_rate`` of the rate, and nothing decays them.
+    """
+    tokens = student.bert.embeddings.word_embeddings.weight
+    rest = [parameter for parameter in student.parameters() if parameter is not tokens]
+    return [
+        {"params": [tokens], "lr": 0.0, "share": schedule.embedding_rate, "weight_decay": 0.0},
+        {"params": rest, "lr": 0.0, "share": 1.0, "weight_decay": schedule.weight_decay},
+    ]
+
+
 @dataclass(slots=True)
 class Checkpoint:
     """What a run needs to go on after an interruption."""
@@ -142,11 +160,7 @@ def train(
     torch.manual_seed(schedule.seed)
     rng = np.random.default_rng(schedule.seed)
     optimizer = torch.optim.AdamW(
-        student.parameters(),
-        lr=0.0,
-        weight_decay=schedule.weight_decay,
-        betas=(0.9, 0.98),
-        fused=True,
+        parameter_groups(student, schedule), betas=(0.9, 0.98), fused=True
     )
     average = WeightAverage(student, steps=schedule.average_steps)
     checkpoint = Checkpoint(folder / "checkpoint.pt")
@@ -186,7 +200,7 @@ def train(
         if done >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(done)
+            group["lr"] = group["share"] * schedule.rate(done)
         rows = np.concatenate([next(order) for _ in range(schedule.lists_per_step)])
         batch = lists[rows]
         stretched = rng.random() < schedule.stretched_share
