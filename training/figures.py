@@ -23,6 +23,7 @@ RESULTS = HERE / "results"
 CARD = HERE.parent / "rerank_plugins" / "embedded" / "README.md"
 DEPTH = 100
 MEASURES = ("nDCG@10", "RR@10")
+SMALLER_DTYPES = ("bfloat16", "int8")
 
 
 def measure(collection: Path, *, model: str) -> dict[str, Any]:
@@ -40,6 +41,14 @@ def measure(collection: Path, *, model: str) -> dict[str, Any]:
     ):
         report = evaluate([scorer], judged, output=output, measures=MEASURES, interpolate=True)
     result = {"collection": collection.name, **report.as_dict()}
+    for dtype in SMALLER_DTYPES:
+        with (
+            CrossEncoderScorer(model, device="cpu", dtype=dtype) as scorer,
+            tempfile.TemporaryDirectory() as output,
+        ):
+            report = evaluate([scorer], judged, output=output, measures=MEASURES)
+        system = report.as_dict()["systems"][-1]
+        result["systems"].append({**system, "name": f"{system['name']}, {dtype}"})
     for system in result["systems"]:
         del system["run_path"]
     return result

@@ -9,6 +9,7 @@ from benchmarks.environment import RESULTS
 from benchmarks.tables.results import Row, markdown
 
 ROOT = Path(__file__).parent.parent.parent
+SYSTEMS = ("first stage", "embedded", "embedded + first stage")
 
 
 def quality_table() -> str:
@@ -25,7 +26,7 @@ def quality_table() -> str:
             (
                 f"{result['collection']}: {result['queries']} queries, BM25's best "
                 f"{result['depth']}",
-                *(f"{ndcg:.3f} / {rr:.3f}" for ndcg, rr in figures.values()),
+                *("{:.3f} / {:.3f}".format(*figures[name]) for name in SYSTEMS),
             )
         )
     rows.append(
