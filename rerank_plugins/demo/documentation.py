@@ -118,7 +118,7 @@ def source_entries(path: Path) -> Iterator[Entry]:
     for entry in _definitions(tree.body, module):
         first = entry.symbol[len(module) + 1 :].partition(".")[0]
         if first in names or "*" in names:  # asyncio.tasks.gather is offered as asyncio.gather
-            package = ".".join(parts[:-1])
+            package = ".".join(part for part in parts[:-1] if part in public)
             symbol = package + entry.symbol[len(module) :]
             yield replace(entry, symbol=symbol, owner=package + entry.owner[len(module) :])
         else:
