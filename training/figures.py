@@ -86,7 +86,7 @@ def runs_table(runs: Sequence[dict[str, Any]]) -> str:
         )
         rows.append(f"| {run['what']} | {run['lists']:,} | {run['minutes']:.0f} | {values} |")
     for run in runs:
-        for teacher, value in run.get("teachers", {}).items():
+        for teacher, value in run.get("teachers", {}).get("RR@10", {}).items():
             rows.append(f"| teacher: {teacher} | | | | | {value:.4f} |")
     return "\n".join(rows)
 
