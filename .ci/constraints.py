@@ -7,6 +7,8 @@ from importlib.metadata import distributions
 
 # Builds of torch for a GPU bring these along, in versions of their own.
 PLATFORM_PREFIXES = ("cuda-", "nvidia-")
+# Has builds for every Python that we support; without a version, pip takes gigabytes for CUDA.
+ON_EVERY_PYTHON = {"torch"}
 NOT_TESTED_WITH = {"pip", "rerank_plugins", "setuptools", "wheel"}
 
 python = ".".join(map(str, sys.version_info[:2]))
@@ -20,4 +22,5 @@ print(
 )
 for name in sorted(found, key=str.lower):
     if name not in NOT_TESTED_WITH and not name.startswith(PLATFORM_PREFIXES):
-        print(f"{name}=={found[name]} ; python_version >= '{python}'")
+        marker = "" if name in ON_EVERY_PYTHON else f" ; python_version >= '{python}'"
+        print(f"{name}=={found[name]}{marker}")
