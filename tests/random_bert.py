@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 import numpy as np
 import torch
 
@@ -15,6 +17,19 @@ from rerank_plugins.cross_encoder.bert import (
     LayerNorm,
     Linear,
 )
+
+ALL_SHAPES: list[dict[str, Any]] = [
+    {},
+    {"n_layers": 1},
+    {"n_layers": 4, "n_heads": 1},
+    {"n_layers": 3, "hidden": 78, "n_heads": 3},  # head width 26, as in TinyBERT-L4
+    {"hidden": 384, "n_heads": 12, "feed_forward": 1536},  # MiniLM
+    {"n_types": 0},  # DistilBERT
+    {"n_types": 1},
+    {"embedding": 20},  # ELECTRA small
+    {"n_labels": 2},
+    *({"activation": name} for name in get_args(ActivationName)),
+]
 
 
 def random_weights(

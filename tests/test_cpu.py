@@ -3,19 +3,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_bert import random_pairs, random_weights
+from random_bert import ALL_SHAPES, random_pairs, random_weights
 from transformers import BertConfig, BertForSequenceClassification
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.bert import (
-    ActivationName,
     BertWeights,
     Embeddings,
     Head,
@@ -27,19 +26,7 @@ from rerank_plugins.cross_encoder.bert import (
 from rerank_plugins.cross_encoder.cpu import CpuForward
 from rerank_plugins.errors import InvalidArgumentError
 
-SHAPES: list[dict[str, Any]] = [
-    {},
-    {"n_layers": 1},
-    {"n_layers": 4, "n_heads": 1},
-    {"n_layers": 3, "hidden": 78, "n_heads": 3},  # head width 26, as in TinyBERT-L4
-    {"hidden": 384, "n_heads": 12, "feed_forward": 1536},  # MiniLM
-    {"n_types": 0},  # DistilBERT
-    {"n_types": 1},
-    {"embedding": 20},  # ELECTRA small
-    {"n_labels": 2},
-    {"outlier": 12.0},
-    *({"activation": name} for name in get_args(ActivationName)),
-]
+SHAPES = [*ALL_SHAPES, {"outlier": 12.0}]
 DTYPES = [torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 

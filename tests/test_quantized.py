@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from random_bert import random_pairs, random_weights
+from random_bert import ALL_SHAPES, random_pairs, random_weights
 
-from rerank_plugins.cross_encoder.bert import ActivationName, BertWeights, reference_logits
+from rerank_plugins.cross_encoder.bert import BertWeights, reference_logits
 from rerank_plugins.cross_encoder.quantized import QuantizedForward, calibration_pairs
 from rerank_plugins.errors import DeviceError, InvalidArgumentError
 
@@ -24,19 +24,6 @@ def _runs_here() -> bool:
 
 needs_vnni = pytest.mark.skipif(not _runs_here(), reason="this processor has no VNNI")
 
-SHAPES: list[dict[str, Any]] = [
-    {},
-    {"n_layers": 1},
-    {"n_layers": 4, "n_heads": 1},
-    {"n_layers": 3, "hidden": 78, "n_heads": 3},  # head width 26, as in TinyBERT-L4
-    {"hidden": 384, "n_heads": 12, "feed_forward": 1536},  # MiniLM
-    {"n_types": 0},  # DistilBERT
-    {"n_types": 1},
-    {"embedding": 20},  # ELECTRA small
-    {"n_labels": 2},
-    *({"activation": name} for name in get_args(ActivationName)),
-]
-
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
@@ -48,7 +35,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @needs_vnni
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", ALL_SHAPES, ids=str)
 def test_logits_are_close_to_float32(shape: dict[str, Any]) -> None:
     weights = random_weights(**shape)
     pairs = random_pairs([17, 64, 3, 9, 9, 1], n_types=shape.get("n_types", 2))

@@ -6,6 +6,8 @@ only attention sees rectangles of pairs. The last layer is computed for ``[CLS]`
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ from rerank_plugins.cross_encoder.bert import (
     ActivationName,
     BertWeights,
     Embeddings,
+    Head,
     Layer,
     LayerNorm,
     Linear,
@@ -25,22 +28,20 @@ from rerank_plugins.cross_encoder.rows import Rows
 from rerank_plugins.errors import InvalidArgumentError
 
 
-class CpuForward:
-    """Logits of packed pairs on the CPU; holds prepared weights, and may be called by any thread.
+class EncoderForward:
+    """Logits of packed pairs on the CPU; may be called by any thread."""
 
-    ``dtype`` is that of whatever is done for every token. What is done once a pair (the last
-    layer around its attention, and the head) stays float32.
-    """
-
-    def __init__(self, weights: BertWeights, *, dtype: torch.dtype) -> None:
-        weights = weights.to(torch.device("cpu"), torch.float32)
-        self._embeddings = EmbeddingRows(weights.embeddings, dtype)
-        self._layers = [
-            FullLayer(layer, weights.n_heads, weights.activation, dtype)
-            for layer in weights.layers[:-1]
-        ]
-        self._last_layer = ClsLayer(weights.layers[-1], weights.n_heads, weights.activation)
-        self._head = weights.head
+    def __init__(
+        self,
+        embeddings: EmbeddingRows,
+        layers: Sequence[Callable[[Tensor, Rows], Tensor]],
+        last_layer: ClsLayer,
+        head: Head,
+    ) -> None:
+        self._embeddings = embeddings
+        self._layers = layers
+        self._last_layer = last_layer
+        self._head = head
 
     def __call__(self, pairs: PackedPairs) -> Tensor:
         """Return float32 logits (n_pairs, n_labels)."""
@@ -51,6 +52,26 @@ class CpuForward:
         for layer in self._layers:
             hidden = layer(hidden, rows)
         return self._head(self._last_layer(hidden, rows))
+
+
+class CpuForward(EncoderForward):
+    """The forward pass in one dtype; holds prepared weights.
+
+    ``dtype`` is that of whatever is done for every token. What is done once a pair (the last
+    layer around its attention, and the head) stays float32.
+    """
+
+    def __init__(self, weights: BertWeights, *, dtype: torch.dtype) -> None:
+        weights = weights.to(torch.device("cpu"), torch.float32)
+        super().__init__(
+            EmbeddingRows(weights.embeddings, dtype),
+            [
+                FullLayer(layer, weights.n_heads, weights.activation, dtype)
+                for layer in weights.layers[:-1]
+            ],
+            ClsLayer(weights.layers[-1], weights.n_heads, weights.activation),
+            weights.head,
+        )
 
 
 class EmbeddingRows:

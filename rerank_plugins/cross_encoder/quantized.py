@@ -20,6 +20,7 @@ from rerank_plugins.cross_encoder.cpu import (
     FUSED,
     ClsLayer,
     EmbeddingRows,
+    EncoderForward,
     FullLayer,
     attend,
     query_key_value,
@@ -33,7 +34,7 @@ SAMPLE_LENGTHS = (256, 128, 128, 64, 64, 64, 64)
 HEADROOM = 1.1
 
 
-class QuantizedForward:
+class QuantizedForward(EncoderForward):
     """Logits of packed pairs on the CPU in int8; may be called by any thread.
 
     Raises `DeviceError` on a processor without 8-bit dot products.
@@ -46,29 +47,19 @@ class QuantizedForward:
                 "one of them is missing here: use dtype='float32'"
             )
         weights = weights.to(torch.device("cpu"), torch.float32)
-        self._embeddings = EmbeddingRows(weights.embeddings, torch.float32)
-        self._layers = []
+        embeddings = EmbeddingRows(weights.embeddings, torch.float32)
+        layers = []
         sample = calibration_pairs(weights)
         rows = Rows.of(sample)
         with torch.inference_mode():
-            hidden = self._embeddings(sample, rows)
+            hidden = embeddings(sample, rows)
             for layer in weights.layers[:-1]:
                 full = FullLayer(layer, weights.n_heads, weights.activation, torch.float32)
                 steps = full.steps(hidden, rows)
-                self._layers.append(_QuantizedLayer(layer, weights, (hidden, *steps[:-1])))
+                layers.append(_QuantizedLayer(layer, weights, (hidden, *steps[:-1])))
                 hidden = steps[-1]
-        self._last_layer = ClsLayer(weights.layers[-1], weights.n_heads, weights.activation)
-        self._head = weights.head
-
-    def __call__(self, pairs: PackedPairs) -> Tensor:
-        """Return float32 logits (n_pairs, n_labels)."""
-        if pairs.n_pairs == 0:
-            return torch.empty(0, self._head.classifier.weight.shape[0])
-        rows = Rows.of(pairs)
-        hidden = self._embeddings(pairs, rows)
-        for layer in self._layers:
-            hidden = layer(hidden, rows)
-        return self._head(self._last_layer(hidden, rows))
+        last_layer = ClsLayer(weights.layers[-1], weights.n_heads, weights.activation)
+        super().__init__(embeddings, layers, last_layer, weights.head)
 
 
 def calibration_pairs(weights: BertWeights) -> PackedPairs:
