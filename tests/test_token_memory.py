@@ -17,10 +17,10 @@ from bert_tokenizers import (
 
 from rerank_plugins.cross_encoder.batches import IntArray
 from rerank_plugins.cross_encoder.tokens.encoders import (
-    REMEMBERED_CHARS,
     RememberingEncoder,
     text_encoder,
 )
+from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
 from rerank_plugins.cross_encoder.tokens.wordpiece import (
     MAX_WORDS,
 )
@@ -80,7 +80,7 @@ def test_a_passage_in_use_stays_and_the_others_go() -> None:
 def test_a_huge_passage_is_not_kept() -> None:
     inner = CountingEncoder()
     encoder = RememberingEncoder(inner, 10_000_000)
-    huge = "x" * (REMEMBERED_CHARS + 1)
+    huge = "x" * (LONG_TEXT_CHARS + 1)
     encoder.encode([huge])
     encoder.encode([huge])
     assert inner.asked == [huge, huge]

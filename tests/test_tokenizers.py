@@ -14,8 +14,8 @@ from rerank_plugins.cross_encoder.tokens.encoders import (
     TokenizerEncoder,
     text_encoder,
 )
+from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
 from rerank_plugins.cross_encoder.tokens.wordpiece import (
-    WINDOW_CHARS,
     WordPieceEncoder,
 )
 from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
@@ -110,7 +110,7 @@ def test_a_tokenizer_that_cannot_be_saved_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("tokenizer", [bert_tokenizer(), byte_pairs()], ids=["proven", "unproven"])
-@pytest.mark.parametrize("padding", ["", " the" * WINDOW_CHARS], ids=["short", "long"])
+@pytest.mark.parametrize("padding", ["", " the" * LONG_TEXT_CHARS], ids=["short", "long"])
 def test_half_a_character_is_refused_with_its_place(tokenizer: Tokenizer, padding: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"'\\udcff' at character 4"):
         text_encoder(tokenizer).encode(["fine", "cafe\udcff" + padding])

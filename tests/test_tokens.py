@@ -31,8 +31,8 @@ from rerank_plugins.cross_encoder.tokens.encoders import (
     TokenizerEncoder,
     text_encoder,
 )
+from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
 from rerank_plugins.cross_encoder.tokens.wordpiece import (
-    WINDOW_CHARS,
     WordPieceEncoder,
 )
 
@@ -85,12 +85,12 @@ long_texts = st.lists(st.tuples(fragments, st.integers(1, 6_000)), min_size=1, m
 
 @settings(max_examples=60, deadline=None)
 @given(flags_of_all_kinds, long_texts, st.integers(0, 600))
-@example((True, None, True, True), "a" * (WINDOW_CHARS - 3) + "[SEP]" + "b" * WINDOW_CHARS, 1)
-@example((True, None, True, True), "é" * (WINDOW_CHARS - 2) + "[SEP]" + "é" * WINDOW_CHARS, 1)
-@example((True, None, True, True), "a" * 3 * WINDOW_CHARS + "[SEP]bb", 0)
-@example((True, None, True, True), "a" + "\x00" * 2 * WINDOW_CHARS + "b", 0)
-@example((True, None, True, True), "a" * 150 + "\u00a0" * 2 * WINDOW_CHARS + "b", 5)
-@example((False, False, False, True), "中" * 150 + "\u3000" * 2 * WINDOW_CHARS + "b", 500)
+@example((True, None, True, True), "a" * (LONG_TEXT_CHARS - 3) + "[SEP]" + "b" * LONG_TEXT_CHARS, 1)
+@example((True, None, True, True), "é" * (LONG_TEXT_CHARS - 2) + "[SEP]" + "é" * LONG_TEXT_CHARS, 1)
+@example((True, None, True, True), "a" * 3 * LONG_TEXT_CHARS + "[SEP]bb", 0)
+@example((True, None, True, True), "a" + "\x00" * 2 * LONG_TEXT_CHARS + "b", 0)
+@example((True, None, True, True), "a" * 150 + "\u00a0" * 2 * LONG_TEXT_CHARS + "b", 5)
+@example((False, False, False, True), "中" * 150 + "\u3000" * 2 * LONG_TEXT_CHARS + "b", 500)
 def test_a_limit_keeps_an_exact_prefix(flags: Flags, text: str, limit: int) -> None:
     encoder = shared_encoder(flags)
     [expected] = ids_of(shared_tokenizer(flags), [text])
@@ -109,7 +109,12 @@ def test_words_that_end_near_the_end_of_a_window_are_whole(added: tuple[str, ...
         long_word + space * (length - len(long_word)) + end
         for long_word in ("é" * 150, "a")
         for space in ("\u00a0", "x", "é")
-        for length in (WINDOW_CHARS - 7, WINDOW_CHARS - 6, WINDOW_CHARS - 3, WINDOW_CHARS)
+        for length in (
+            LONG_TEXT_CHARS - 7,
+            LONG_TEXT_CHARS - 6,
+            LONG_TEXT_CHARS - 3,
+            LONG_TEXT_CHARS,
+        )
         for end in ("b" * 20, "x[Q]b" + "." * 20)
     ]
     assert as_lists(encoder.encode(batch)) == ids_of(tokenizer, batch)
@@ -120,7 +125,7 @@ def test_the_first_ids_of_a_huge_text_come_without_the_rest(part: str) -> None:
     text = part * (10_000_000 // len(part))
     encoder = text_encoder(shared_tokenizer((True, None, True, True)))
     [first] = encoder.encode([text], 511)
-    assert len(first) <= WINDOW_CHARS
+    assert len(first) <= LONG_TEXT_CHARS
     assert first.tolist() == encoder.encode([text[:600_000]])[0][: len(first)].tolist()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from training.student import Ids, TokenStore, score_pairs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How long and how hard to train; ``minutes`` ends the run early, on a decayed rate.
+    """How long and how hard to train: so many lists, or fewer if ``minutes`` are over before.
+
+    The rate decays to zero either way.
 
     ``long_share`` of the steps read ``long_length`` tokens a pair, the others ``max_length``. In
     ``stretched_share`` of the steps every passage has another one before or after it, so that the
@@ -30,7 +33,7 @@ class Schedule:
     """
 
     lists: int
-    minutes: float
+    minutes: float = math.inf
     lists_per_step: int = 16
     learning_rate: float = 1e-3
     warm_up: float = 0.03
@@ -49,7 +52,7 @@ class Schedule:
     def rate(self, progress: float) -> float:
         """Return the learning rate after ``progress`` (0 to 1) of the run.
 
-        >>> schedule = Schedule(lists=1, minutes=1.0, learning_rate=1.0, warm_up=0.5)
+        >>> schedule = Schedule(lists=1, learning_rate=1.0, warm_up=0.5)
         >>> [schedule.rate(progress) for progress in (0.25, 0.5, 0.75, 1.0)]
         [0.5, 1.0, 0.5, 0.0]
         """

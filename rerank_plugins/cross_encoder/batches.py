@@ -66,6 +66,8 @@ def even_batches(
         n_batches = -(-n_batches // n_workers) * n_workers
     n_batches = min(n_batches, n_pairs)
     order = np.argsort(-lengths, kind="stable")
+    if n_batches == 1:
+        return [order]
     # Deal neighbours in length to the same batch: a batch ends where its share of tokens does.
     # The last pair of a batch may pass that mark, so aim low enough for the budget to hold.
     target = n_tokens / n_batches

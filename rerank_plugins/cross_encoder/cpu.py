@@ -166,6 +166,10 @@ def attend(mixed: Tensor, rows: Rows, n_heads: int) -> Tensor:
     return context
 
 
+# Up to this many entries, a product of two weights for every head is quicker to apply than the two.
+FOLDED_ENTRIES = 65_536
+
+
 class ClsLayer:
     """The last layer, for ``[CLS]`` alone, without a key or a value for any token.
 
@@ -178,14 +182,28 @@ class ClsLayer:
         self._layer = layer
         self._n_heads = n_heads
         self._activation = ACTIVATIONS[activation]
+        query, output = layer.query, layer.attention_output
+        hidden_size = len(query.bias)
+        size = hidden_size // n_heads
+        self._scale = size**-0.5
+        by_head = (n_heads, size, hidden_size)
+        self._key, self._value = layer.key.weight.view(by_head), layer.value.weight.view(by_head)
+        self._folded = n_heads * query.weight.numel() <= FOLDED_ENTRIES
+        if self._folded:
+            self._ask = Linear(
+                weight=(self._key.mT @ query.weight.view(by_head)).flatten(0, 1),
+                bias=(query.bias.view(n_heads, 1, size) @ self._key).flatten(),
+            )
+            columns = output.weight.view(hidden_size, n_heads, size).transpose(0, 1)
+            self._answer = Linear(
+                weight=(columns @ self._value).transpose(0, 1).flatten(1),
+                bias=output(layer.value.bias),
+            )
 
     def __call__(self, hidden: Tensor, rows: Rows) -> Tensor:
-        layer, heads, hidden_size = self._layer, self._n_heads, hidden.shape[1]
-        cls = hidden.index_select(0, torch.from_numpy(rows.cls_rows)).float()
-        query = layer.query(cls).view(len(cls), heads, -1).transpose(0, 1)
-        query = query @ layer.key.weight.view(heads, -1, hidden_size)
-        # (n_pairs, 1, heads, hidden): a pair's heads stand where attention has its positions.
-        query = query.transpose(0, 1)[:, None].to(hidden.dtype)
+        layer, hidden_size = self._layer, hidden.shape[1]
+        cls = hidden.index_select(0, rows.cls_rows).float()
+        query = self._queries(cls).to(hidden.dtype)
         results, first = [], 0
         for group in rows.groups:
             tokens = group.view(hidden, group.width, 1, hidden_size)
@@ -195,16 +213,30 @@ class ClsLayer:
                     tokens,
                     tokens,
                     attn_mask=group.bias.to(hidden.dtype),
-                    scale=(hidden_size // heads) ** -0.5,
+                    scale=self._scale,
                 )
             )
             first += group.n_pairs
-        summed = torch.cat(results)[:, 0].transpose(0, 1).float()
-        value = layer.value.weight.view(heads, -1, hidden_size).transpose(1, 2)
-        context = (summed @ value).transpose(0, 1).flatten(1) + layer.value.bias
-        cls = layer.attention_norm(layer.attention_output(context) + cls)
+        cls = layer.attention_norm(self._outputs(torch.cat(results).float()) + cls)
         inner = self._activation(layer.feed_forward(cls))
         return layer.feed_forward_norm(layer.feed_forward_output(inner) + cls)
+
+    def _queries(self, cls: Tensor) -> Tensor:
+        """Return what each head looks for among hidden states: (n_pairs, 1, heads, hidden).
+
+        A pair's heads stand where attention has its positions.
+        """
+        if self._folded:
+            return self._ask(cls).view(len(cls), 1, self._n_heads, -1)
+        query = self._layer.query(cls).view(len(cls), self._n_heads, -1).transpose(0, 1)
+        return (query @ self._key).transpose(0, 1)[:, None]
+
+    def _outputs(self, summed: Tensor) -> Tensor:
+        """Return the attention's output (n_pairs, hidden) from what each head has summed up."""
+        if self._folded:
+            return self._answer(summed.flatten(1))
+        context = (summed[:, 0].transpose(0, 1) @ self._value.mT).transpose(0, 1).flatten(1)
+        return self._layer.attention_output(context + self._layer.value.bias)
 
 
 # The names of activations in oneDNN: operation, algorithm.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +35,8 @@ class Group:
     def of(cls, start: int, lengths: list[int]) -> Group:
         stride = lengths[0]
         width = -(-stride // 16) * 16
-        distinct = torch.tensor(lengths if lengths[-1] < stride else [stride])
-        outside = torch.arange(width) >= distinct[:, None]
-        bias = torch.zeros(outside.shape).masked_fill_(outside, -torch.inf)
-        return cls(start, len(lengths), stride, width, bias[:, None, None])
+        bias = _mask(lengths, width) if lengths[-1] < stride else _mask_of_equals(stride, width)
+        return cls(start, len(lengths), stride, width, bias)
 
     @property
     def stop(self) -> int:
@@ -69,23 +68,41 @@ class Rows:
     count: int
     positions: IntArray
     token_rows: IntArray
-    cls_rows: IntArray
+    cls_rows: Tensor
     groups: list[Group]
 
     @classmethod
     def of(cls, pairs: PackedPairs) -> Rows:
-        groups, row = [], 0
+        groups: list[Group] = []
+        cls_rows: list[int] = []
+        row = 0
         for lengths in _neighbours(pairs.lengths.tolist()):
-            groups.append(Group.of(row, lengths))
-            row = groups[-1].stop
-        strides = np.repeat([group.stride for group in groups], [group.n_pairs for group in groups])
-        cls_rows = np.cumsum(strides) - strides
-        starts = np.cumsum(pairs.lengths) - pairs.lengths
+            group = Group.of(row, lengths)
+            groups.append(group)
+            cls_rows += range(row, group.stop, group.stride)
+            row = group.stop
         tokens = np.arange(pairs.n_tokens)
+        starts = np.cumsum(pairs.lengths) - pairs.lengths
         positions = tokens - np.repeat(starts, pairs.lengths)
-        token_rows = positions + np.repeat(cls_rows, pairs.lengths)
-        # The last pair's view reaches up to 15 rows beyond its own.
-        return cls(_rounded(row + 15), positions, token_rows, cls_rows, groups)
+        token_rows = tokens
+        if row > pairs.n_tokens:
+            token_rows = positions + np.repeat(cls_rows, pairs.lengths)
+        # A group's last view reaches up to 15 rows beyond its own.
+        count = max(group.stop - group.stride + group.width for group in groups)
+        return cls(_rounded(count), positions, token_rows, torch.tensor(cls_rows), groups)
+
+
+def _mask(lengths: Sequence[int], width: int) -> Tensor:
+    """Return what attention adds: 0 for the tokens of a pair, -inf after them."""
+    outside = torch.arange(width) >= torch.tensor(lengths)[:, None]
+    return torch.zeros(outside.shape).masked_fill_(outside, -torch.inf)[:, None, None]
+
+
+@functools.lru_cache(maxsize=512)
+def _mask_of_equals(length: int, width: int) -> Tensor:
+    # Of every call for one passage, and of most for a few: made once. Under inference_mode a
+    # tensor that is remembered would stay an inference tensor, which reads the same.
+    return _mask([length], width)
 
 
 def _neighbours(lengths: list[int]) -> Iterator[list[int]]:

@@ -16,7 +16,10 @@ from rerank_plugins.errors import DeadlineExceededError
 def wait(job: Job, timeout_s: float | None) -> Outcome:
     """Return the job's outcome, or raise its error, or `DeadlineExceededError`."""
     try:
-        concurrent.futures.wait([job.future], timeout_s)
+        try:
+            return job.future.result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            pass  # this wait's end, or the job's own error
         # A job that ends at this very moment cannot be cancelled, and counts.
         if job.future.cancel():
             raise _too_late(job, timeout_s)

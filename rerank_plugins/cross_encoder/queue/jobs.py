@@ -109,24 +109,36 @@ class Job:
         decisions: FloatArray,
     ) -> None:
         """Enter the decisions of some rows; the best row of a pair wins. The last one finishes."""
-        broken = np.flatnonzero(~np.isfinite(decisions))
-        if broken.size:
-            self.fail(self._not_finite(int(pair_index[broken[0]]), float(decisions[broken[0]])))
+        finite = np.isfinite(decisions)
+        if not finite.all():
+            first = int(np.argmin(finite))
+            self.fail(self._not_finite(int(pair_index[first]), float(decisions[first])))
             return
-        best, best_starts = self._outcome.decisions, self._outcome.window_starts
-        # Ascending, so that of the rows of one pair the best is written last; of equal ones the
-        # earliest in the passage, whatever batch it came in.
-        order = np.lexsort((-starts, decisions))
         with self._lock:
-            ahead = decisions[order] - best[pair_index[order]]
-            earlier = starts[order] < best_starts[pair_index[order]]
-            winners = order[(ahead > 0) | ((ahead == 0) & earlier)]
-            best[pair_index[winners]] = decisions[winners]
-            best_starts[pair_index[winners]] = starts[winners]
+            if self.windows:
+                self._keep_best(pair_index, starts, decisions)
+            else:  # one row a pair, from its start
+                self._outcome.decisions[pair_index] = decisions
             self._n_waiting_rows -= len(decisions)
             finished = self._n_waiting_rows == 0 and self.n_unplanned == 0
         if finished:
             self.finish(self._outcome)
+
+    def _keep_best(
+        self,
+        pair_index: npt.NDArray[np.int64],
+        starts: npt.NDArray[np.int64],
+        decisions: FloatArray,
+    ) -> None:
+        best, best_starts = self._outcome.decisions, self._outcome.window_starts
+        # Ascending, so that of the rows of one pair the best is written last; of equal ones the
+        # earliest in the passage, whatever batch it came in.
+        order = np.lexsort((-starts, decisions))
+        ahead = decisions[order] - best[pair_index[order]]
+        earlier = starts[order] < best_starts[pair_index[order]]
+        winners = order[(ahead > 0) | ((ahead == 0) & earlier)]
+        best[pair_index[winners]] = decisions[winners]
+        best_starts[pair_index[winners]] = starts[winners]
 
     def finish(self, outcome: Outcome) -> None:
         """Hand ``outcome`` to whoever waits. Runs callbacks: hold no lock while calling."""

@@ -134,16 +134,8 @@ class Planner:
         if not group:
             return []
         jobs = [job for job, _ in group]
-        counts = [len(rows.tails) for _, rows in group]
-        owner = np.repeat(np.arange(len(jobs)), counts)
-        merged = Rows(
-            heads=[head for _, rows in group for head in rows.heads],
-            tails=[tail for _, rows in group for tail in rows.tails],
-            lengths=np.concatenate([rows.lengths for _, rows in group]),
-            pair_index=np.concatenate([rows.pair_index for _, rows in group]),
-            starts=np.concatenate([rows.starts for _, rows in group]),
-            truncated=np.empty(0, np.bool_),
-        )
+        merged = Rows.joined([rows for _, rows in group])
+        owner = np.repeat(np.arange(len(jobs)), [len(rows.tails) for _, rows in group])
         tag = max(job.tag for job in jobs)
         batches = []
         for order in even_batches(

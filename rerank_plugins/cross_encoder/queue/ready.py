@@ -30,6 +30,9 @@ class Batch:
 
     def deliver(self, decisions: FloatArray) -> None:
         """Hand each row's decision (n_pairs,) to its job, unless that is done already."""
+        if len(self.jobs) == 1:
+            self.jobs[0].take(self.pair_index, self.starts, decisions)
+            return
         for place in np.unique(self.owner):
             job = self.jobs[place]
             if not job.done:

@@ -63,6 +63,10 @@ class Schedule:
         self._now = max(self._now, batch.tag) + batch.pairs.n_tokens / (n_open + 1)
         return batch
 
+    def has_work(self, *, n_workers: int) -> bool:
+        """Say whether there is work for one worker more."""
+        return bool(self._ready) or self._must_plan(n_workers)
+
     def _must_plan(self, n_workers: int) -> bool:
         free = [job for job in self._jobs if not job.planning]
         if not free:

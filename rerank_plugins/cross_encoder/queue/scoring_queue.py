@@ -98,7 +98,7 @@ class ScoringQueue:
         self._open[job] = None
         if self._admission.enter(job):
             self._schedule.add(job)
-        self._changed.notify_all()
+            self._changed.notify()
 
     def _settled(self, job: Job) -> None:
         """Forget a job that was finished, failed or cancelled, and let the next ones in."""
@@ -149,8 +149,13 @@ class ScoringQueue:
                     now = time.perf_counter()
                     waits = [now - each.job.submitted for each in work if each.is_first]
                     self.counters.add(queue_wait_s=sum(waits))
-                if work is not None or not wait:
+                if work is not None:
+                    # One wakes the next: a worker that wakes for nothing holds up the others.
+                    if self._schedule.has_work(n_workers=len(self._workers)):
+                        self._changed.notify()
                     return work
+                if not wait:
+                    return None
                 self._changed.wait()
             return None
 
@@ -172,7 +177,7 @@ class ScoringQueue:
             for piece, rows in encoded:
                 piece.job.planned(rows, piece.n_pairs)
             self._schedule.planned(slices, n_tokens, batches)
-            self._changed.notify_all()
+            self._changed.notify(max(0, len(batches) - 1))  # this worker runs one itself
 
     def put_back(self, batches: Iterable[Batch]) -> None:
         """Take the parts of a batch that failed."""

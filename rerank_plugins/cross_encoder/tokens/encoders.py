@@ -20,12 +20,15 @@ import numpy as np
 import tokenizers
 
 from rerank_plugins.cross_encoder.batches import IntArray
-from rerank_plugins.cross_encoder.tokens.texts import frozen, joint_groups, utf8
+from rerank_plugins.cross_encoder.tokens.texts import (
+    LONG_TEXT_CHARS,
+    frozen,
+    joint_groups,
+    utf8,
+)
 from rerank_plugins.cross_encoder.tokens.wordpiece import WordPieceEncoder, WordPieceRules
 from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
 
-# Longer passages are not remembered: they are few, and the most of each is cut off anyway.
-REMEMBERED_CHARS = 8_192
 # About 24,000 passages of a hundred tokens: a process reaches the bound, and with it its full size,
 # soon after it has begun to work.
 SEEN_PASSAGES_BYTES = 32 * 1024 * 1024
@@ -39,7 +42,8 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
         """Return the ids of each text, without special tokens, as read-only arrays.
 
-        With ``limit``, the ids of a long text may stop early, after more than ``limit`` of them.
+        With ``limit``, the ids of a text of more than ``LONG_TEXT_CHARS`` may stop early, after
+        more than ``limit`` of them.
         """
 
     def part_end(self, text: str, start: int, n_chars: int) -> int:
@@ -100,7 +104,7 @@ class RememberingEncoder:
 
     Takes at most ``max_bytes``, the texts included, in two halves: when the newer half is full it
     becomes the older one, and the older one goes. A text found in the older half moves to the
-    newer. Texts above ``REMEMBERED_CHARS`` are left to ``encoder``; of all others, it is asked
+    newer. Texts above ``LONG_TEXT_CHARS`` are left to ``encoder``; of all others, it is asked
     for every id.
     """
 
@@ -119,10 +123,10 @@ class RememberingEncoder:
         if missed:
             found = {texts[index]: older.get(texts[index]) for index in missed}
             new = [text for text, ids in found.items() if ids is None]
-            short = [text for text in new if len(text) <= REMEMBERED_CHARS]
+            short = [text for text in new if len(text) <= LONG_TEXT_CHARS]
             found.update(zip(short, self._encoder.encode(short), strict=True))
             if len(short) < len(new):
-                long = [text for text in new if len(text) > REMEMBERED_CHARS]
+                long = [text for text in new if len(text) > LONG_TEXT_CHARS]
                 found.update(zip(long, self._encoder.encode(long, limit), strict=True))
             for index in missed:
                 rows[index] = found[texts[index]]
@@ -139,7 +143,7 @@ class RememberingEncoder:
             return
         try:
             for text, ids in found.items():
-                if ids is None or len(text) > REMEMBERED_CHARS or text in self._newer:
+                if ids is None or len(text) > LONG_TEXT_CHARS or text in self._newer:
                     continue
                 n_bytes = sys.getsizeof(text) + ids.nbytes + PASSAGE_OVERHEAD_BYTES
                 if n_bytes > self._half_bytes:

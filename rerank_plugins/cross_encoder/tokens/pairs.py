@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tokenizers
 
 from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
 from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -91,6 +92,20 @@ class Rows:
         integers = np.empty(0, np.int64)
         return cls([], [], integers, integers, integers, np.empty(0, np.bool_))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """Return the rows of several calls; ``pair_index`` and ``truncated`` stay each call's."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            heads=[head for rows in parts for head in rows.heads],
+            tails=[tail for rows in parts for tail in rows.tails],
+            lengths=np.concatenate([rows.lengths for rows in parts]),
+            pair_index=np.concatenate([rows.pair_index for rows in parts]),
+            starts=np.concatenate([rows.starts for rows in parts]),
+            truncated=np.concatenate([rows.truncated for rows in parts]),
+        )
+
 
 def longest_first(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
     """Return how many tokens of each are kept in ``room``, as transformers' ``longest_first`` does.
@@ -149,16 +164,21 @@ class PairEncoder:
         """
         room = max_length - self._template.n_special
         distinct = list(dict.fromkeys(queries))
-        query_ids = dict(zip(distinct, self._texts.encode(distinct), strict=True))
-        longest_query = max((len(ids) for ids in query_ids.values()), default=0)
-        # A token beyond this cannot change what is kept, only say that something was cut.
-        limit = None if windows else max(room, longest_query) + 1
-        if passage_ids is None:
+        if passage_ids is not None:
+            query_ids = self._texts.encode(distinct)
+        elif windows or max(map(len, passages), default=0) <= LONG_TEXT_CHARS:
+            both = self._texts.encode([*distinct, *passages])
+            query_ids, passage_ids = both[: len(distinct)], both[len(distinct) :]
+        else:
+            query_ids = self._texts.encode(distinct)
+            # A token beyond this cannot change what is kept, only say that something was cut.
+            limit = max(room, *map(len, query_ids)) + 1
             passage_ids = self._texts.encode(passages, limit)
-        n_query = np.fromiter((len(query_ids[query]) for query in queries), np.int64, len(queries))
+        ids_of = dict(zip(distinct, query_ids, strict=True))
+        n_query = np.fromiter((len(ids_of[query]) for query in queries), np.int64, len(queries))
         n_passage = np.fromiter(map(len, passage_ids), np.int64, len(passage_ids))
         truncated = n_query + n_passage > room
-        full_heads = {query: self._head(ids) for query, ids in query_ids.items()}
+        full_heads = {query: self._head(ids) for query, ids in ids_of.items()}
         rows = Rows(
             heads=[full_heads[query] for query in queries],
             tails=passage_ids,
@@ -170,7 +190,7 @@ class PairEncoder:
         if not truncated.any():
             return rows
         cut = self._windowed if windows else self._truncated
-        return cut(rows, [query_ids[query] for query in queries], room)
+        return cut(rows, [ids_of[query] for query in queries], room)
 
     def pack(self, rows: Rows, order: Sequence[int]) -> PackedPairs:
         """Return the rows at ``order`` end to end."""

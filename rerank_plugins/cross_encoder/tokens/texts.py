@@ -10,6 +10,9 @@ from rerank_plugins.errors import InvalidArgumentError
 # Texts are encoded together up to this size: the fixed cost of a pass is shared, and what lies
 # between text and ids stays small, for however many texts.
 JOINT_CHARS = 65_536
+# Longer texts are encoded this many characters at a time, as far as their first ids are asked for,
+# and not remembered: they are few, and the most of each is cut off anyway.
+LONG_TEXT_CHARS = 8_192
 
 
 def joint_groups(texts: Sequence[str]) -> Iterator[list[str]]:

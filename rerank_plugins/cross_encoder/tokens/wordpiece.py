@@ -14,11 +14,13 @@ import numpy as np
 import tokenizers
 
 from rerank_plugins.cross_encoder.batches import IntArray
-from rerank_plugins.cross_encoder.tokens.texts import frozen, joint_groups, utf8
+from rerank_plugins.cross_encoder.tokens.texts import (
+    LONG_TEXT_CHARS,
+    frozen,
+    joint_groups,
+    utf8,
+)
 
-# A longer text is encoded this many characters at a time: its first ids cost no more than that,
-# and its memory beyond the ids themselves is that of one window.
-WINDOW_CHARS = 8_192
 # Words beyond the vocabulary are remembered up to this number, and forgotten together when it is
 # reached. Words of more bytes are not remembered. At most 550 bytes each, 36 MB in all; words of
 # English take a third of that.
@@ -26,6 +28,7 @@ MAX_WORDS = 65_536
 MAX_WORD_BYTES = 64
 
 PUNCTUATION = tuple(mark.encode() for mark in string.punctuation)
+SPACED_PUNCTUATION = tuple((mark, b" %b " % mark) for mark in PUNCTUATION)
 WHITESPACE = " \t\n\r"
 # No text has this byte in UTF-8, so that as a word it is never part of one.
 END_OF_TEXT = b"\xff"
@@ -116,12 +119,13 @@ class WordPieceEncoder:
         self._forget()
 
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
-        short = [text for text in texts if len(text) <= WINDOW_CHARS]
+        short = [text for text in texts if len(text) <= LONG_TEXT_CHARS]
         rows = itertools.chain.from_iterable(map(self._joint, joint_groups(short)))
         if len(short) == len(texts):
             return list(rows)
         return [
-            next(rows) if len(text) <= WINDOW_CHARS else self._long(text, limit) for text in texts
+            next(rows) if len(text) <= LONG_TEXT_CHARS else self._long(text, limit)
+            for text in texts
         ]
 
     def part_end(self, text: str, start: int, n_chars: int) -> int:
@@ -148,8 +152,8 @@ class WordPieceEncoder:
                 return [self._joint([text])[0] for text in texts]
             ids = self._tokenizer.encode(texts[0], add_special_tokens=False).ids
             return [frozen(np.array(ids, np.int32))]
-        for mark in PUNCTUATION:
-            joined = joined.replace(mark, b" %b " % mark)
+        for mark, spaced in SPACED_PUNCTUATION:
+            joined = joined.replace(mark, spaced)
         words = joined.split()
         known = list(map(self._words.get, words))
         try:
@@ -173,13 +177,14 @@ class WordPieceEncoder:
         """Return the ids of ``words``, and remember them."""
         learned = {word: self._pieces(word) for word in words if word.isalnum()}
         others = [word for word in words if word not in learned]
-        encodings = self._tokenizer.encode_batch_fast(
-            [word.decode() for word in others], add_special_tokens=False
-        )
-        learned.update(
-            (word, _as_bytes(encoding.ids))
-            for word, encoding in zip(others, encodings, strict=True)
-        )
+        if others:
+            encodings = self._tokenizer.encode_batch_fast(
+                [word.decode() for word in others], add_special_tokens=False
+            )
+            learned.update(
+                (word, _as_bytes(encoding.ids))
+                for word, encoding in zip(others, encodings, strict=True)
+            )
         kept = {word: ids for word, ids in learned.items() if len(word) <= MAX_WORD_BYTES}
         if len(self._words) + len(kept) > len(self._first) + MAX_WORDS:
             self._forget()
@@ -207,7 +212,7 @@ class WordPieceEncoder:
         parts: list[IntArray] = []
         n_ids = start = 0
         while start < len(text) and (limit is None or n_ids <= limit):
-            end = start + WINDOW_CHARS
+            end = start + LONG_TEXT_CHARS
             if end < len(text):
                 end = 1 + max(text.rfind(space, start, end) for space in WHITESPACE)
             if end > start:
@@ -225,7 +230,7 @@ class WordPieceEncoder:
         last word may go on after it, and in its last characters an added token may begin.
         """
         too_long = self._rules.filler * (self._rules.max_word_chars + 1)
-        head, n_chars = "", WINDOW_CHARS
+        head, n_chars = "", LONG_TEXT_CHARS
         while True:
             window = head + text[start : start + n_chars]
             encoding = self._tokenizer.encode(window, add_special_tokens=False)
