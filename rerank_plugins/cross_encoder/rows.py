@@ -124,10 +124,10 @@ def _neighbours(lengths: list[int]) -> Iterator[list[int]]:
 
 
 def _rounded(n_rows: int) -> int:
-    """Round up to one of 32 sizes an octave, a multiple of 16.
+    """Round up to one of 16 sizes an octave, a multiple of 16.
 
     oneDNN builds and compiles a kernel for each shape it has not seen, at 0.5 to 10 ms: more
     than the product itself. Few distinct shapes are worth a few rows of padding.
     """
-    step = max(16, 1 << max(0, n_rows.bit_length() - 6))
+    step = max(16, 1 << max(0, n_rows.bit_length() - 5))
     return -(-n_rows // step) * step

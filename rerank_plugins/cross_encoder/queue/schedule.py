@@ -75,8 +75,13 @@ class Schedule:
             return True
         if not self._n_planning and len(self._ready) < n_workers:
             return True  # before the last ready batches are gone
-        # At once for a new call, to let it overtake; but never twice without computing.
-        return not self._planned_last and any(job.n_planned == 0 for job in free)
+        # At once for a new call, to let it overtake a large one; but never twice without computing.
+        # Small ones come in their order: those that wait meanwhile fill each other's batches.
+        return (
+            not self._planned_last
+            and any(job.n_planned == 0 for job in free)
+            and any(not self._planner.is_small(batch.jobs[0]) for batch in self._ready)
+        )
 
     def _next_slices(self) -> list[Slice]:
         waiting = sorted((job for job in self._jobs if not job.planning), key=lambda job: job.tag)
