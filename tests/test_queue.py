@@ -91,6 +91,32 @@ def test_a_small_call_overtakes_a_bulk_call_and_both_end() -> None:
     queue.close()
 
 
+def test_small_calls_that_come_while_another_runs_share_a_batch() -> None:
+    order: list[str] = []
+    started = threading.Semaphore(0)
+    go = threading.Semaphore(0)
+
+    def step(pairs: PackedPairs) -> None:
+        order.append("".join(sorted({str(row[0]) for row in rows_of(pairs)})))
+        started.release()
+        assert go.acquire(timeout=LONG)
+
+    queue = fake_queue(FakeReplica(step), max_batch_tokens=64)
+    calls = [job("1", passages(20)), job("2", ["5"]), job("3", ["5"])]
+    queue.submit(calls[0])
+    assert started.acquire(timeout=LONG)
+    queue.submit(calls[1])
+    go.release()
+    assert started.acquire(timeout=LONG)
+    queue.submit(calls[2])
+    for _ in range(100):
+        go.release()
+    for call in calls:
+        check(call)
+    assert order == ["1", "1", "1", "23"]
+    queue.close()
+
+
 def test_a_stream_of_small_calls_does_not_starve_a_bulk_call() -> None:
     """A fresh small call is put in before every batch, so there is always one waiting."""
     calls: list[Job] = []
@@ -179,7 +205,7 @@ def test_a_cancelled_call_takes_its_pairs_out() -> None:
 def test_cancelling_the_call_ahead_lets_the_next_one_in() -> None:
     gate = Gate()
     queue = fake_queue(FakeReplica(gate), max_queued_pairs=10)
-    first, second = job("1", passages(10)), job("2", passages(10))
+    first, second = job("1", passages(20)), job("2", passages(10))
     submit(queue, first, second)
     assert first.future.cancel()
     gate.open()

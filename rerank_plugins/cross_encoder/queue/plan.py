@@ -65,11 +65,6 @@ class Planner:
         floor = min(self.max_batch_tokens, SMALLEST_BUDGET)
         self.max_batch_tokens = max(floor, min(self.max_batch_tokens, max_batch_tokens))
 
-    def is_small(self, job: Job) -> bool:
-        """Say whether a job goes together with others."""
-        few = job.n_pairs <= self._slice_pairs // 8
-        return few and not any(_is_long(job, index) for index in range(job.n_pairs))
-
     def next_slices(self, jobs: Iterable[Job], now: float) -> list[Slice]:
         """Return what to tokenise next of ``jobs``, which come in the order of their turns.
 
@@ -83,7 +78,8 @@ class Planner:
             if group and job.tag > now:
                 break
             piece = self._next_slice(job)
-            if not (piece.is_whole and self.is_small(job)):
+            few = piece.is_whole and piece.n_pairs <= self._slice_pairs // 8
+            if not few or _is_long(job, piece.start):
                 if group:
                     continue
                 return [piece]

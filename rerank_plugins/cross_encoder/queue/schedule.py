@@ -15,6 +15,10 @@ from rerank_plugins.cross_encoder.queue.jobs import Job
 from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
 from rerank_plugins.cross_encoder.queue.ready import Batch
 
+# A call of more batches a worker than this is large. Small ones are planned when the last batches
+# run: those that have come by then fill each other's batches.
+LARGE_CALL = 2
+
 
 class Schedule:
     """The jobs with pairs still to be tokenised, and the batches that are ready."""
@@ -75,13 +79,15 @@ class Schedule:
             return True
         if not self._n_planning and len(self._ready) < n_workers:
             return True  # before the last ready batches are gone
-        # At once for a new call, to let it overtake a large one; but never twice without computing.
-        # Small ones come in their order: those that wait meanwhile fill each other's batches.
+        # At once for a new call, to let it overtake large ones; but never twice without computing.
         return (
             not self._planned_last
             and any(job.n_planned == 0 for job in free)
-            and any(not self._planner.is_small(batch.jobs[0]) for batch in self._ready)
+            and len(self._ready) > LARGE_CALL * n_workers * len(self._ready_jobs())
         )
+
+    def _ready_jobs(self) -> set[Job]:
+        return {job for batch in self._ready for job in batch.jobs}
 
     def _next_slices(self) -> list[Slice]:
         waiting = sorted((job for job in self._jobs if not job.planning), key=lambda job: job.tag)
