@@ -21,6 +21,7 @@ from benchmarks.tables.plot import plot
 from benchmarks.tables.quality import quality_table
 from benchmarks.tables.results import Speed
 from benchmarks.tables.speed import peers_table, speed_table
+from benchmarks.tables.tokens import tokens_table
 
 ROOT = Path(__file__).parent.parent
 FILES = ("README.md", "benchmarks/README.md")
@@ -37,6 +38,7 @@ def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "memory": lambda: memory_table(speed),
         "frameworks": lambda: frameworks_table(speed),
         "load": lambda: load_table(results / "load_cpu.json"),
+        "tokens": lambda: tokens_table(results / "tokens_scifact.json"),
         "cuda": lambda: cuda_table(results / "speed_cuda.json"),
     }
 
