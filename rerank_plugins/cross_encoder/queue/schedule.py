@@ -83,11 +83,12 @@ class Schedule:
         return (
             not self._planned_last
             and any(job.n_planned == 0 for job in free)
-            and len(self._ready) > LARGE_CALL * n_workers * len(self._ready_jobs())
+            and len(self._ready) > LARGE_CALL * n_workers * self._n_ready_calls()
         )
 
-    def _ready_jobs(self) -> set[Job]:
-        return {job for batch in self._ready for job in batch.jobs}
+    def _n_ready_calls(self) -> int:
+        # Batches that were planned together share one list of jobs.
+        return sum({id(batch.jobs): len(batch.jobs) for batch in self._ready}.values())
 
     def _next_slices(self) -> list[Slice]:
         waiting = sorted((job for job in self._jobs if not job.planning), key=lambda job: job.tag)
