@@ -18,7 +18,14 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from training.candidates import BM25, ListShape, candidate_list, dense_top, reciprocal_rank
 from training.dictionaries import dictd_entries, wordnet_entries
-from training.distillation import Schedule, WeightAverage, list_loss, stretched_pairs, train
+from training.distillation import (
+    Schedule,
+    WeightAverage,
+    list_loss,
+    mean_student,
+    stretched_pairs,
+    train,
+)
 from training.lists import Lists, held_out, training_candidates, validation_candidates
 from training.markup import Section, clean_heading, sections
 from training.passages import Passage, chunks, pair_passages, read_passages, write_passages
@@ -352,3 +359,15 @@ def test_the_tables_are_those_of_the_results() -> None:
 
     for path, page in tables().items():
         assert path.read_text("utf-8") == page, "type: python -m training.figures"
+
+
+def test_the_mean_of_students_is_that_of_their_weights() -> None:
+    first, second = tiny_student(), tiny_student()
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.add_(2.0)
+    before = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+    mean = mean_student([first, second]).state_dict()
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, before[name])
+        assert torch.allclose(mean[name].float(), tensor.float() + 1.0, atol=1e-6)

@@ -89,7 +89,7 @@ def run_variant(variant: Variant, *, folder: Path, work: Path, n_lists: int) -> 
     held = Lists.load(folder / "validation.npz")
     n_person = sum(queries[int(index)].form == "person" for index in held.query)
     lists = Lists.load(folder / "lists.npz")
-    schedule = Schedule(lists=n_lists, minutes=600.0, average_steps=100)
+    schedule = Schedule(lists=n_lists, average_steps=100)
 
     def figures(student: BertForSequenceClassification) -> dict[str, float]:
         return validate(student, held, query_ids, passage_ids, n_person=n_person)
@@ -109,6 +109,7 @@ def run_variant(variant: Variant, *, folder: Path, work: Path, n_lists: int) -> 
     return {
         "what": variant.what,
         "lists": n_lists,
+        "passages": len(texts),
         "minutes": (time.monotonic() - started) / 60,
         "final": figures(student),
         "torch": torch.__version__,

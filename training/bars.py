@@ -26,13 +26,13 @@ def counting(console: Console, label: str, total: int) -> Iterator[Callable[[int
 
 
 @contextmanager
-def training_bar(console: Console) -> Iterator[Callable[[float, float], None]]:
+def training_bar(console: Console, label: str) -> Iterator[Callable[[float, float], None]]:
     """Show a bar, and give the function that takes the share done and the loss."""
     bar = _bar(console)
-    task = bar.add_task("training", total=1.0)
+    task = bar.add_task(label, total=1.0)
 
     def show(done: float, loss: float) -> None:
-        bar.update(task, completed=done, description=f"training, loss {loss:.2f}")
+        bar.update(task, completed=done, description=f"{label}, loss {loss:.2f}")
 
     with bar:
         yield show

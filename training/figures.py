@@ -75,19 +75,37 @@ def judged_table(results: Sequence[dict[str, Any]]) -> str:
 def runs_table(runs: Sequence[dict[str, Any]]) -> str:
     """Return the table of training runs, and of the teachers on the same validation lists."""
     rows = [
-        "| run | lists seen | minutes | RR@10 people | RR@10 made | RR@10 |",
-        "|---|---|---|---|---|---|",
+        "| run | passages | lists seen | minutes | RR@10 people | RR@10 made | RR@10 |",
+        "|---|---|---|---|---|---|---|",
     ]
+    runs = sorted(runs, key=lambda run: int(run["passages"]))
     for run in runs:
         figures = run["final"]
         values = " | ".join(
             f"{figures[name]:.4f}" if name in figures else ""
             for name in ("RR@10 person", "RR@10 made", "RR@10")
         )
-        rows.append(f"| {run['what']} | {run['lists']:,} | {run['minutes']:.0f} | {values} |")
-    for run in runs:
-        for teacher, value in run.get("teachers", {}).get("RR@10", {}).items():
-            rows.append(f"| teacher: {teacher} | | | | | {value:.4f} |")
+        numbers = f"{run['passages']:,} | {run['lists']:,} | {run['minutes']:.0f}"
+        rows.append(f"| {run['what']} | {numbers} | {values} |")
+    # The teachers are the same for every run on the same passages.
+    teachers = {run["passages"]: run["teachers"]["RR@10"] for run in runs if "teachers" in run}
+    for passages, values_of in teachers.items():
+        for teacher, value in values_of.items():
+            rows.append(f"| teacher: {teacher} | {passages:,} | | | | | {value:.4f} |")
+    return "\n".join(rows)
+
+
+def unseen_table(result: dict[str, Any]) -> str:
+    """Return the table of how well models agree with the teachers on text of other packages."""
+    names = list(next(iter(result["models"].values())))
+    rows = [
+        f"| {result['lists']:,} lists, BM25's best {result['depth']} | {' | '.join(names)} |",
+        "|---" * (1 + len(names)) + "|",
+    ]
+    rows += [
+        f"| {model} | {' | '.join(f'{figures[name]:.4f}' for name in names)} |"
+        for model, figures in result["models"].items()
+    ]
     return "\n".join(rows)
 
 
@@ -109,11 +127,12 @@ def tables() -> dict[Path, str]:
     loaded = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     judged = judged_table([result for result in loaded if "systems" in result])
     runs = runs_table([result for result in loaded if "final" in result])
+    unseen = unseen_table(next(result for result in loaded if "unseen" in result))
     readme = HERE / "README.md"
-    return {
-        CARD: filled(CARD.read_text("utf-8"), "judged", judged),
-        readme: filled(filled(readme.read_text("utf-8"), "judged", judged), "runs", runs),
-    }
+    page = readme.read_text("utf-8")
+    for name, table in (("judged", judged), ("runs", runs), ("unseen", unseen)):
+        page = filled(page, name, table)
+    return {CARD: filled(CARD.read_text("utf-8"), "judged", judged), readme: page}
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +89,12 @@ def training_candidates(
 
 
 def validation_candidates(
-    queries: Sequence[Query], bm25: IntArray, *, per_group: int, depth: int
+    queries: Sequence[Query],
+    bm25: IntArray,
+    *,
+    per_group: int,
+    depth: int,
+    chosen_from: Callable[[int], bool] = held_out,
 ) -> tuple[IntArray, IntArray]:
     """Return held-out queries (n,) and candidates (n, depth): the own passage and BM25's best.
 
@@ -98,7 +103,7 @@ def validation_candidates(
     own = {"person": [], "made": []}  # type: dict[str, list[int]]
     for index, query in enumerate(queries):
         full = (bm25[index] >= 0).sum() >= depth
-        if held_out(query.passage) and full:
+        if chosen_from(query.passage) and full:
             own["person" if query.form == "person" else "made"].append(index)
     chosen = own["person"][:per_group] + own["made"][:per_group]
     rows = [

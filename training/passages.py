@@ -17,6 +17,7 @@ from training.markup import Section, sections
 from training.sources import (
     DICTIONARIES,
     DOCUMENTATION,
+    UNSEEN_DOCUMENTATION,
     documentation_pages,
     package_descriptions,
     unpacked_debian,
@@ -186,7 +187,7 @@ def source_passages(source: str | Path, work: Path, rng: random.Random) -> Itera
         yield from pair_passages(source, rng)
     elif source in DICTIONARIES:
         yield from _definition_passages(source, work, rng)
-    elif source in DOCUMENTATION:
+    elif source in DOCUMENTATION or source in UNSEEN_DOCUMENTATION:
         for page in documentation_pages(source, work):
             yield from _section_passages(source, sections(page), rng)
     elif source == DESCRIPTIONS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from transformers import BertForSequenceClassification
 
 from training.bars import counting, training_bar
 from training.candidates import BM25, dense_top, reciprocal_rank
-from training.distillation import train
+from training.distillation import mean_student, train
 from training.export import export
 from training.lists import Lists, training_candidates, validation_candidates
 from training.passages import Passage, build_passages, read_passages, write_passages
@@ -68,7 +68,7 @@ class Recipe:
     def _refuse_other_settings(self) -> None:
         # Sizes and inputs decide every cached file; a schedule may change between runs.
         decides = asdict(self.settings)
-        del decides["schedule"], decides["validate_every_s"]
+        del decides["schedule"], decides["n_runs"], decides["validate_every_s"]
         described = json.dumps({**decides, "pairs": [path.name for path in self.pairs]}, indent=1)
         path = self.folder / "settings.json"
         if path.exists() and path.read_text("utf-8") != described:
@@ -165,7 +165,7 @@ class Recipe:
                 depth=settings.validation_depth,
             )
             for name, (query, candidates) in {"lists": made, "validation": held}.items():
-                dense, sparse, bm25 = self._teacher_scores(query, candidates)
+                dense, sparse, bm25 = self.teacher_scores(query, candidates)
                 targets = mixed_targets(dense, sparse, bm25)
                 raw = self.folder / f"scores_{name}.npz"
                 np.savez(raw, dense=dense, sparse=sparse, bm25=bm25)
@@ -179,9 +179,10 @@ class Recipe:
                 (self.folder / f"teachers_{name}.json").write_text(shown, "utf-8")
                 self.console.print(f"{name}: {len(query):,}, own passage first, RR@10: {ranks}")
 
-    def _teacher_scores(
+    def teacher_scores(
         self, query: IntArray, candidates: IntArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return what MiniLM, splade-tiny and BM25 say of each query's candidates."""
         vectors = {
             name: np.load(self.folder / f"dense_{name}.npy").astype(np.float32)
             for name in ("queries", "passages")
@@ -206,38 +207,51 @@ class Recipe:
         tokenizer = plain_tokenizer(splade)
         query_ids = TokenStore([q.text for q in queries], tokenizer, max_tokens=QUERY_TOKENS)
         passage_ids = TokenStore([p.text for p in passages], tokenizer, max_tokens=PASSAGE_TOKENS)
-        model = self.folder / "model"
 
         def figures(student: BertForSequenceClassification) -> dict[str, float]:
-            # A usable model at every validation, not only at the end.
-            export(student, splade, model)
             return validate(student, held, query_ids, passage_ids, n_person=n_person)
 
-        student = new_student(splade)
-        start = figures(student)
-        with training_bar(self.console) as show:
-            trained = train(
-                student,
-                lists,
-                query_ids,
-                passage_ids,
-                schedule=self.settings.schedule,
-                folder=self.folder,
-                validate=figures,
-                validate_every_s=self.settings.validate_every_s,
-                progress=show,
-            )
-        outcome = Outcome(start, figures(trained), model)
+        start = figures(new_student(splade))
+        students = []
+        for number in range(self.settings.n_runs):
+            folder = self._run_folder(number)
+            folder.mkdir(exist_ok=True)
+            with training_bar(self.console, f"run {number + 1}") as show:
+                student = train(
+                    new_student(splade),
+                    lists,
+                    query_ids,
+                    passage_ids,
+                    schedule=replace(self.settings.schedule, seed=self.settings.seed + number),
+                    folder=folder,
+                    validate=figures,
+                    validate_every_s=self.settings.validate_every_s,
+                    progress=show,
+                )
+            export(student, splade, folder / "model")
+            students.append(student)
+        mean = mean_student(students)
+        outcome = Outcome(start, figures(mean), self.folder / "model")
+        export(mean, splade, outcome.model)
         self._record(outcome)
         return outcome
 
+    def _run_folder(self, number: int) -> Path:
+        return self.folder / f"run_{number}"
+
     def _record(self, outcome: Outcome) -> None:
         """Write ``run.json``, a row of the table of runs."""
-        last = json.loads((self.folder / "log.jsonl").read_text("utf-8").splitlines()[-1])
+        logs = [
+            (self._run_folder(number) / "log.jsonl").read_text("utf-8").splitlines()
+            for number in range(self.settings.n_runs)
+        ]
+        runs = [json.loads(lines[-1]) for lines in logs]
         row = {
             "what": f"{self.settings.name} recipe",
-            "lists": last["lists"],
-            "minutes": last["seconds"] / 60,
+            "lists": sum(run["lists"] for run in runs),
+            "minutes": sum(run["seconds"] for run in runs) / 60,
+            "runs": runs,
+            "passages": len(read_passages(self.folder / "passages.jsonl")),
             "start": outcome.start,
             "final": outcome.final,
             "teachers": json.loads((self.folder / "teachers_validation.json").read_text("utf-8")),

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 
 from training.candidates import ListShape
 from training.distillation import Schedule
+from training.sources import UNSEEN_DOCUMENTATION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How much of everything; ``None`` for ``sources`` takes them all.
 
-    ``passages_of`` and ``queries_of`` bound single sources and single forms of query.
+    ``passages_of`` and ``queries_of`` bound single sources and single forms of query. The model is
+    the mean of ``n_runs`` runs over the same lists in different orders.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Settings:
     passages_of: Mapping[str, int]
     queries_of: Mapping[str, int]
     schedule: Schedule
+    n_runs: int = 1
     shape: ListShape = field(default_factory=ListShape)
     bm25_depth: int = 100
     dense_depth: int = 20
@@ -32,8 +35,9 @@ class Settings:
     seed: int = 0
 
     def lasting(self, minutes: float) -> Settings:
-        """Return the same settings with another time for training."""
-        return replace(self, schedule=replace(self.schedule, minutes=minutes))
+        """Return the same settings with another time for training, all runs together."""
+        schedule = replace(self.schedule, minutes=minutes / self.n_runs)
+        return replace(self, schedule=schedule)
 
 
 FULL = Settings(
@@ -56,7 +60,6 @@ FULL = Settings(
         "gimp-help-en": 1_000,
         "libreoffice-help-en-us": 1_200,
     },
-    # As many lists as the schedule takes; more would not be seen.
     queries_of={
         "definition": 30_000,
         "pattern": 27_000,
@@ -66,7 +69,8 @@ FULL = Settings(
         "summary": 6_000,
         "sentence": 3_000,
     },
-    schedule=Schedule(lists=240_000),
+    schedule=Schedule(lists=85_000),
+    n_runs=3,
 )
 
 SMOKE = Settings(
@@ -75,11 +79,30 @@ SMOKE = Settings(
     passages_per_source=700,
     passages_of={},
     queries_of={"keywords": 1_500, "definition": 1_500, "question words": 500},
-    schedule=Schedule(lists=4_000, minutes=1.5, average_steps=40),
+    schedule=Schedule(lists=2_000, minutes=0.75, average_steps=40),
+    n_runs=2,
     bm25_depth=50,
     dense_depth=10,
     dense_shard=2_000,
     validation_lists_per_group=60,
     validation_depth=20,
     validate_every_s=30.0,
+)
+
+# No training: queries and passages of other packages, to compare models on.
+UNSEEN = Settings(
+    name="unseen",
+    sources=tuple(UNSEEN_DOCUMENTATION),
+    passages_per_source=500,
+    passages_of={},
+    queries_of={
+        "heading": 500,
+        "pattern": 400,
+        "keywords": 250,
+        "question words": 150,
+        "sentence": 50,
+    },
+    schedule=Schedule(lists=0),
+    bm25_depth=60,
+    validation_lists_per_group=2_000,
 )

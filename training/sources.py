@@ -38,6 +38,15 @@ DOCUMENTATION: dict[str, tuple[str, str]] = {
     "stellarium-data": ("skycultures", "description.en.utf8"),
     "step": ("objinfo", ".html"),
 }
+# Not trained on: to compare models on text that none of them has seen.
+UNSEEN_DOCUMENTATION: dict[str, tuple[str, str]] = {
+    "debian-faq": ("debian/FAQ", ".en.html"),
+    "gnumeric-doc": ("help/C/gnumeric", ".xml"),
+    "maxima-doc": ("maxima-doc/html", ".html"),
+    "octave-doc": ("octave.html", ".html"),
+    "pspp": ("pspp.html", ".html"),
+    "r-doc-html": ("R/doc/manual", ".html"),
+}
 DICTIONARIES = ("dict-gcide", "dict-foldoc", "dict-jargon", "wordnet-base")
 # Pages without prose, or one stub for each function.
 UNUSED_PAGES = ("genindex", "/_sources/", "changelog", "/generated/", "py-modindex", "/snippets/")
@@ -99,7 +108,7 @@ def unpacked_wheel(wheel: tuple[str, str, str], work: Path) -> Path:
 
 def documentation_pages(package: str, work: Path) -> Iterator[str]:
     """Yield the text of each English page of a documentation package, in the order of names."""
-    folder, suffix = DOCUMENTATION[package]
+    folder, suffix = (DOCUMENTATION | UNSEEN_DOCUMENTATION)[package]
     for path in sorted(unpacked_debian(package, work).rglob(f"*{suffix}")):
         name = path.as_posix()
         if folder in path.parent.as_posix() and not any(part in name for part in UNUSED_PAGES):
