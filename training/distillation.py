@@ -31,7 +31,7 @@ class Schedule:
     answer is found anywhere in a longer text.
     """
 
-    lists: int
+    lists: int = 85_000
     minutes: float | None = None
     lists_per_step: int = 16
     learning_rate: float = 1e-3
@@ -145,8 +145,8 @@ def mean_student(
     al., 2022): what each has learned by heart differs, what they have in common stays.
     """
     mean = copy.deepcopy(students[0])
-    for parameters in zip(*(student.parameters() for student in (mean, *students)), strict=True):
-        parameters[0].copy_(torch.stack(parameters[1:]).mean(dim=0))
+    for target, *sources in zip(*(each.parameters() for each in (mean, *students)), strict=True):
+        target.copy_(torch.stack(sources).mean(dim=0))
     return mean
 
 

@@ -68,7 +68,7 @@ class Recipe:
     def _refuse_other_settings(self) -> None:
         # Sizes and inputs decide every cached file; a schedule may change between runs.
         decides = asdict(self.settings)
-        del decides["schedule"], decides["n_runs"], decides["validate_every_s"]
+        del decides["schedule"], decides["runs"], decides["validate_every_s"]
         described = json.dumps({**decides, "pairs": [path.name for path in self.pairs]}, indent=1)
         path = self.folder / "settings.json"
         if path.exists() and path.read_text("utf-8") != described:
@@ -213,16 +213,19 @@ class Recipe:
 
         start = figures(new_student(splade))
         students = []
-        for number in range(self.settings.n_runs):
+        for number, n_lists in enumerate(self.settings.runs):
             folder = self._run_folder(number)
             folder.mkdir(exist_ok=True)
+            schedule = replace(
+                self.settings.schedule, lists=n_lists, seed=self.settings.seed + number
+            )
             with training_bar(self.console, f"run {number + 1}") as show:
                 student = train(
                     new_student(splade),
                     lists,
                     query_ids,
                     passage_ids,
-                    schedule=replace(self.settings.schedule, seed=self.settings.seed + number),
+                    schedule=schedule,
                     folder=folder,
                     validate=figures,
                     validate_every_s=self.settings.validate_every_s,
@@ -243,7 +246,7 @@ class Recipe:
         """Write ``run.json``, a row of the table of runs."""
         logs = [
             (self._run_folder(number) / "log.jsonl").read_text("utf-8").splitlines()
-            for number in range(self.settings.n_runs)
+            for number in range(len(self.settings.runs))
         ]
         runs = [json.loads(lines[-1]) for lines in logs]
         row = {

@@ -14,8 +14,8 @@ from training.sources import UNSEEN_DOCUMENTATION
 class Settings:
     """How much of everything; ``None`` for ``sources`` takes them all.
 
-    ``passages_of`` and ``queries_of`` bound single sources and single forms of query. The model is
-    the mean of ``n_runs`` runs over the same lists in different orders.
+    ``passages_of`` and ``queries_of`` bound single sources and single forms of query. ``runs`` are
+    the lists that each run sees, in an order of its own; the model is their mean.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Settings:
     passages_of: Mapping[str, int]
     queries_of: Mapping[str, int]
     schedule: Schedule
-    n_runs: int = 1
+    runs: tuple[int, ...]
     shape: ListShape = field(default_factory=ListShape)
     bm25_depth: int = 100
     dense_depth: int = 20
@@ -36,8 +36,7 @@ class Settings:
 
     def lasting(self, minutes: float) -> Settings:
         """Return the same settings with another time for training, all runs together."""
-        schedule = replace(self.schedule, minutes=minutes / self.n_runs)
-        return replace(self, schedule=schedule)
+        return replace(self, schedule=replace(self.schedule, minutes=minutes / len(self.runs)))
 
 
 FULL = Settings(
@@ -69,8 +68,8 @@ FULL = Settings(
         "summary": 6_000,
         "sentence": 3_000,
     },
-    schedule=Schedule(lists=85_000),
-    n_runs=3,
+    schedule=Schedule(),
+    runs=(240_000, 85_000),
 )
 
 SMOKE = Settings(
@@ -79,8 +78,8 @@ SMOKE = Settings(
     passages_per_source=700,
     passages_of={},
     queries_of={"keywords": 1_500, "definition": 1_500, "question words": 500},
-    schedule=Schedule(lists=2_000, minutes=0.75, average_steps=40),
-    n_runs=2,
+    schedule=Schedule(minutes=0.75, average_steps=40),
+    runs=(2_000, 2_000),
     bm25_depth=50,
     dense_depth=10,
     dense_shard=2_000,
@@ -102,7 +101,8 @@ UNSEEN = Settings(
         "question words": 150,
         "sentence": 50,
     },
-    schedule=Schedule(lists=0),
+    schedule=Schedule(),
+    runs=(),
     bm25_depth=60,
     validation_lists_per_group=2_000,
 )
