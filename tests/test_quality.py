@@ -23,7 +23,7 @@ from rerank_plugins.evaluation.trec import Run
 DEPTH = 50
 # A little under what was measured on Python 3.11, where the first stage has 0.33: the documentation
 # differs between the versions of Python.
-FLOOR = 0.36
+FLOOR = 0.37
 MARGIN = 0.025
 
 
