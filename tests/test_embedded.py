@@ -21,7 +21,8 @@ from training.candidates import BM25
 
 FOLDER = Path(rerank_plugins.__file__).parent / "embedded"
 
-NDCG_ON_PYTHON_QUESTIONS = 0.16
+# A little under what was measured on Python 3.11, where BM25 has 0.29.
+NDCG_ON_PYTHON_QUESTIONS = 0.34
 
 QUERY = "how do plants make sugar from light"
 PASSAGES = [
