@@ -30,7 +30,7 @@ def load_tokenizer(
     folder: Path, config: Mapping[str, Any], *, trust_remote_code: bool
 ) -> PreTrainedTokenizerBase:
     """Return the folder's tokenizer, as transformers builds it."""
-    from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     if not has_tokenizer(folder):  # transformers would make one up, with an empty vocabulary
         raise ModelLoadError(
@@ -39,7 +39,10 @@ def load_tokenizer(
         )
     try:
         if config.get("architectures") == ["BERT_Cat"]:
-            tokenizer = BertTokenizer.from_pretrained(folder)
+            # The name says "fast" for transformers 4; in 5 it is an alias, which mypy does not see.
+            from transformers import BertTokenizerFast  # type: ignore[attr-defined]
+
+            tokenizer = BertTokenizerFast.from_pretrained(folder)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
