@@ -100,6 +100,20 @@ class Gate:
         self._open.set()
 
 
+class Steps:
+    """Runs one batch for each release of ``go``; ``order`` has the queries of each, joined."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.started = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+
+    def __call__(self, pairs: PackedPairs) -> None:
+        self.order.append("".join(sorted({str(row[0]) for row in rows_of(pairs)})))
+        self.started.release()
+        assert self.go.acquire(timeout=LONG)
+
+
 def fake_encoder(texts: TextEncoder | None = None) -> PairEncoder:
     template = PairTemplate(
         prefix=np.array([-1], np.int32),

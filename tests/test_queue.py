@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +9,7 @@ from fake_model import (
     LONG,
     FakeReplica,
     Gate,
+    Steps,
     check,
     fake_queue,
     job,
@@ -67,53 +67,39 @@ def test_waiting_calls_share_batches_and_get_their_own_scores() -> None:
 
 
 def test_a_small_call_overtakes_a_bulk_call_and_both_end() -> None:
-    order: list[str] = []
-    started = threading.Semaphore(0)
-    go = threading.Semaphore(0)
-
-    def step(pairs: PackedPairs) -> None:
-        order.append(",".join(sorted({str(row[0]) for row in rows_of(pairs)})))
-        started.release()
-        assert go.acquire(timeout=LONG)
-
-    queue = fake_queue(FakeReplica(step), max_batch_tokens=64)
+    steps = Steps()
+    queue = fake_queue(FakeReplica(steps), max_batch_tokens=64)
     bulk = job("1", passages(400))
     queue.submit(bulk)
-    assert started.acquire(timeout=LONG)
+    assert steps.started.acquire(timeout=LONG)
     small = job("2", ["5"])
     queue.submit(small)
     for _ in range(1000):
-        go.release()
+        steps.go.release()
     check(small)
     check(bulk)
-    assert "2" in order[:3], "the small call ran among the first after the one that was running"
-    assert len(order) > 20
+    assert "2" in steps.order[:3], (
+        "the small call ran among the first after the one that was running"
+    )
+    assert len(steps.order) > 20
     queue.close()
 
 
 def test_small_calls_that_come_while_another_runs_share_a_batch() -> None:
-    order: list[str] = []
-    started = threading.Semaphore(0)
-    go = threading.Semaphore(0)
-
-    def step(pairs: PackedPairs) -> None:
-        order.append("".join(sorted({str(row[0]) for row in rows_of(pairs)})))
-        started.release()
-        assert go.acquire(timeout=LONG)
-
-    queue = fake_queue(FakeReplica(step), max_batch_tokens=64)
+    steps = Steps()
+    queue = fake_queue(FakeReplica(steps), max_batch_tokens=64)
     calls = [job("1", passages(20)), job("2", ["5"]), job("3", ["5"])]
     queue.submit(calls[0])
-    assert started.acquire(timeout=LONG)
+    assert steps.started.acquire(timeout=LONG)
     queue.submit(calls[1])
-    go.release()
-    assert started.acquire(timeout=LONG)
+    steps.go.release()
+    assert steps.started.acquire(timeout=LONG)
     queue.submit(calls[2])
     for _ in range(100):
-        go.release()
+        steps.go.release()
     for call in calls:
         check(call)
-    assert order == ["1", "1", "1", "23"]
+    assert steps.order == ["1", "1", "1", "23"]
     queue.close()
 
 
