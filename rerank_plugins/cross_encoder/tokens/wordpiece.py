@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tokenizers
 
 from rerank_plugins.cross_encoder.batches import IntArray
@@ -20,18 +21,24 @@ from rerank_plugins.cross_encoder.tokens.texts import (
     joint_groups,
     utf8,
 )
+from rerank_plugins.cross_encoder.tokens.word_table import (
+    END_ID,
+    END_OF_TEXT,
+    LARGEST_ID,
+    WordTable,
+)
 
 # Words beyond the vocabulary are remembered up to this number, and forgotten together when it is
 # reached. Words of more bytes are not remembered. At most 550 bytes each, 36 MB in all; words of
-# English take a third of that.
+# English take a third of that. A table of the short ones comes to 13 MB at most.
 MAX_WORDS = 65_536
 MAX_WORD_BYTES = 64
+# Shorter texts are through the dict before NumPy has begun.
+TABLE_BYTES = 4_096
 
 PUNCTUATION = tuple(mark.encode() for mark in string.punctuation)
 SPACED_PUNCTUATION = tuple((mark, b" %b " % mark) for mark in PUNCTUATION)
 WHITESPACE = " \t\n\r"
-# No text has this byte in UTF-8, so that as a word it is never part of one.
-END_OF_TEXT = b"\xff"
 ALPHANUMERIC = re.compile("[0-9A-Za-z]*")
 SPACE = re.compile(f"[{WHITESPACE}]")
 
@@ -101,7 +108,7 @@ class WordPieceEncoder:
         self._tokenizer = tokenizer
         self._rules = rules
         upper = string.ascii_uppercase.encode() if rules.lowercase else b""
-        self._table = bytes.maketrans(upper, upper.lower())
+        self._lowered = bytes.maketrans(upper, upper.lower())
         controls = bytes({*range(32), 127}.difference(WHITESPACE.encode()))
         self._dropped = controls if rules.clean_text else b""
         self._added = tuple(self._clean(content.encode()) for content in rules.added)
@@ -117,6 +124,10 @@ class WordPieceEncoder:
         self._longest_first = max(map(len, self._first), default=0)
         self._longest_later = max(map(len, self._later), default=0)
         self._forget()
+        # Of words that were known when it was made. Their ids never change, so it is never wrong.
+        has_table = max(rules.vocabulary.values()) <= LARGEST_ID
+        self._table = WordTable(self._words.items()) if has_table else None
+        self._n_asked = 0  # words that might have been in the table
 
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
         short = [text for text in texts if len(text) <= LONG_TEXT_CHARS]
@@ -142,7 +153,7 @@ class WordPieceEncoder:
         self._words = {**self._first, END_OF_TEXT: _as_bytes([-1])}
 
     def _clean(self, text: bytes) -> bytes:
-        return text.translate(self._table, self._dropped)
+        return text.translate(self._lowered, self._dropped)
 
     def _joint(self, texts: list[str]) -> list[IntArray]:
         """Return the ids of all ``texts``, in one pass over them joined."""
@@ -152,26 +163,40 @@ class WordPieceEncoder:
                 return [self._joint([text])[0] for text in texts]
             ids = self._tokenizer.encode(texts[0], add_special_tokens=False).ids
             return [frozen(np.array(ids, np.int32))]
-        for mark, spaced in SPACED_PUNCTUATION:
-            joined = joined.replace(mark, spaced)
-        words = joined.split()
-        known = list(map(self._words.get, words))
-        try:
-            flat = np.frombuffer(b"".join(known), np.int32)  # type: ignore[arg-type]
-        except TypeError:  # None, a word that is not known yet: met in most new texts, not in old
-            learned = self._learn(
-                {word for word, ids in zip(words, known, strict=True) if ids is None}
-            )
-            both = [
-                learned[word] if ids is None else ids
-                for word, ids in zip(words, known, strict=True)
-            ]
-            flat = np.frombuffer(b"".join(both), np.int32)
+        flat, ends = self._ids_and_ends(joined)
         rows, start = [], 0
-        for end in np.flatnonzero(flat == -1).tolist():
-            rows.append(frozen(flat[start:end].copy()))
+        for end in ends.tolist():
+            rows.append(frozen(flat[start:end].astype(np.int32)))
             start = end + 1
         return rows
+
+    def _ids_and_ends(
+        self, joined: bytes
+    ) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.int64]]:
+        """Return the ids of all words of ``joined``, and where the texts end among them."""
+        table = self._table
+        # In a table, a word of zero bytes would be none.
+        if table is not None and len(joined) >= TABLE_BYTES and b"\0" not in joined:
+            in_table, n_asked = table.ids(joined, self._ids)
+            self._n_asked += n_asked
+            if self._n_asked > len(self._words):  # which cost about as much as a new table
+                self._n_asked = 0
+                self._table = WordTable(list(self._words.items()))
+            return in_table, np.flatnonzero(in_table == END_ID)
+        for mark, spaced in SPACED_PUNCTUATION:
+            joined = joined.replace(mark, spaced)
+        flat = np.frombuffer(b"".join(self._ids(joined.split())), np.int32)
+        return flat, np.flatnonzero(flat == -1)
+
+    def _ids(self, words: list[bytes]) -> list[bytes]:
+        """Return the ids of each word."""
+        known = list(map(self._words.get, words))
+        if all(known):  # quicker than to look for None, and few words have no ids at all
+            return known  # type: ignore[return-value]
+        learned = self._learn({word for word, ids in zip(words, known, strict=True) if ids is None})
+        return [
+            learned[word] if ids is None else ids for word, ids in zip(words, known, strict=True)
+        ]
 
     def _learn(self, words: set[bytes]) -> dict[bytes, bytes]:
         """Return the ids of ``words``, and remember them."""
