@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 import string
 import sys
@@ -25,7 +26,7 @@ from bert_tokenizers import (
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from rerank_plugins.cross_encoder.tokens.encoders import (
     TokenizerEncoder,
@@ -33,7 +34,9 @@ from rerank_plugins.cross_encoder.tokens.encoders import (
 )
 from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
 from rerank_plugins.cross_encoder.tokens.wordpiece import (
+    TABLE_BYTES,
     WordPieceEncoder,
+    WordPieceRules,
 )
 
 
@@ -41,6 +44,42 @@ from rerank_plugins.cross_encoder.tokens.wordpiece import (
 @given(flags_of_all_kinds, st.lists(texts, max_size=5))
 def test_ids_equal_the_tokenizers_on_any_text(flags: Flags, batch: list[str]) -> None:
     assert as_lists(shared_encoder(flags).encode(batch)) == ids_of(shared_tokenizer(flags), batch)
+
+
+@settings(max_examples=200, deadline=None)
+@given(flags_of_all_kinds, st.lists(texts, min_size=1, max_size=5))
+def test_ids_of_many_texts_at_once_equal_the_tokenizers(flags: Flags, batch: list[str]) -> None:
+    many = batch * (1 + TABLE_BYTES // len("".join(batch) + 3 * "." * len(batch)))
+    expected = ids_of(shared_tokenizer(flags), batch)
+    assert as_lists(shared_encoder(flags).encode(many)) == expected * (len(many) // len(batch))
+
+
+def test_words_that_come_often_are_in_the_next_table() -> None:
+    tokenizer = bert_tokenizer()
+    encoder = WordPieceEncoder(tokenizer, rules_of(tokenizer))
+    first = encoder.table
+    batch = ["Cafés, e\u0301 naives 1990x " * 40] * 20
+    expected = ids_of(tokenizer, batch)
+    assert first is not None
+    assert as_lists(encoder.encode(batch)) == expected
+    assert encoder.table is not first
+    assert as_lists(encoder.encode(batch)) == expected
+
+
+def test_a_vocabulary_too_large_for_tables_has_the_tokenizers_ids() -> None:
+    vocabulary = {token: 70_000 - index for index, token in enumerate(["[UNK]", "the", "##x"])}
+    tokenizer = bert_tokenizer(added=())
+    tokenizer.model = models.WordPiece(vocabulary, unk_token="[UNK]")
+    encoder = WordPieceEncoder(tokenizer, rules_of(tokenizer))
+    batch = ["the thex passage " * 100] * 5
+    assert encoder.table is None
+    assert as_lists(encoder.encode(batch)) == ids_of(tokenizer, batch)
+
+
+def rules_of(tokenizer: Tokenizer) -> WordPieceRules:
+    rules = WordPieceRules.of(json.loads(tokenizer.to_str()))
+    assert rules is not None
+    return rules
 
 
 @pytest.mark.parametrize(

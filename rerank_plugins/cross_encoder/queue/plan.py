@@ -96,8 +96,12 @@ class Planner:
         if _is_long(job, start):
             is_read = job.reading and job.reading.n_characters == len(job.passages[start])
             return Slice(job, start, start + bool(is_read), PART_CHARACTERS)
+        passages = job.passages[start : start + self._slice_pairs]
+        characters = sum(map(len, passages))
+        if characters <= SLICE_CHARACTERS and max(map(len, passages)) <= PART_CHARACTERS:
+            return Slice(job, start, start + len(passages), characters)
         characters = 0
-        for passage in job.passages[start : start + self._slice_pairs]:
+        for passage in passages:
             over = characters + len(passage) > SLICE_CHARACTERS
             if stop > start and (over or _is_long(job, stop)):
                 break

@@ -29,9 +29,9 @@ from rerank_plugins.cross_encoder.tokens.texts import (
 from rerank_plugins.cross_encoder.tokens.wordpiece import WordPieceEncoder, WordPieceRules
 from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
 
-# About 24,000 passages of a hundred tokens: a process reaches the bound, and with it its full size,
-# soon after it has begun to work.
-SEEN_PASSAGES_BYTES = 32 * 1024 * 1024
+# About 50,000 passages of a hundred tokens, of which half are surely there when they come again in
+# turn. A process reaches the bound, and with it its full size, soon after it has begun to work.
+SEEN_PASSAGES_BYTES = 64 * 1024 * 1024
 # What a remembered passage takes beside its characters and its ids: an array, a dict entry.
 PASSAGE_OVERHEAD_BYTES = 240
 
