@@ -3,6 +3,7 @@
 A step's bound is the longer of two times on this machine: its matrix products alone, in their very
 shapes, and its bytes at the rate of copying a hidden state. The sum of the bounds is what these
 steps could reach; the floor is what the same arithmetic would take at the rate of a large product.
+Between the two stands what PyTorch's own operations reach: each alone, in its very shapes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import torch
 
 from benchmarks.floor import Shape as ModelShape
 from benchmarks.floor import matmul_flop_per_s
-from benchmarks.products import AttentionShape, Shape, attention_s, copy_bytes_per_s, product_s
+from benchmarks.products import (
+    AttentionShape,
+    Shape,
+    attention_products_s,
+    attention_s,
+    copy_bytes_per_s,
+    norm_s,
+    product_s,
+)
 from benchmarks.session import Tell
 from benchmarks.trace import LAST, PRODUCTS, ROWS, Trace, install
 from rerank_plugins.benchmark import BULK, Texts, Workload
@@ -35,16 +44,21 @@ class Step:
     flop: float = 0.0
     n_bytes: float = 0.0
     product_s: float = 0.0  # its products alone, in their shapes
-    fused_s: float = 0.0  # the same with what is fused into them
+    operation_s: float = 0.0  # PyTorch's operation alone: with softmax, activation, residual
     bytes_s: float = 0.0
 
     @property
     def bound_s(self) -> float:
         return max(self.product_s, self.bytes_s)
 
+    @property
+    def limit_s(self) -> float:
+        """What it takes with PyTorch's operations; no less than its bound."""
+        return max(self.operation_s, self.bound_s)
+
     def as_dict(self) -> dict[str, Any]:
-        names = ("name", "seconds", "flop", "n_bytes", "product_s", "fused_s", "bytes_s", "bound_s")
-        return {name: getattr(self, name) for name in names}
+        names = ("name", "seconds", "flop", "n_bytes", "product_s", "operation_s", "bytes_s")
+        return {name: getattr(self, name) for name in (*names, "bound_s", "limit_s")}
 
 
 class Bench:
@@ -65,16 +79,21 @@ class Bench:
             )
         return self._known[shape, fused]
 
-    def attention_s(self, shapes: Counter[AttentionShape]) -> float:
-        """Return the threads' seconds of attention's products, from the rate of a few of them."""
+    def attention_s(self, shapes: Counter[AttentionShape], *, products_only: bool) -> float:
+        """Return the threads' seconds of attention, from the rate of a few of its shapes."""
+        measured = attention_products_s if products_only else attention_s
         ordered = sorted(shapes, key=attention_flop)
         sample = ordered[:: max(1, len(ordered) // ATTENTION_SAMPLES)]
         took = sum(
-            attention_s(shape, self._dtype, n_threads=self._n_threads, times=self._times)
+            measured(shape, self._dtype, n_threads=self._n_threads, times=self._times)
             for shape in sample
         )
         flop = sum(count * attention_flop(shape) for shape, count in shapes.items())
         return took * flop / sum(map(attention_flop, sample))
+
+    def norm_s_per_row(self, n_rows: int, hidden: int) -> float:
+        took = norm_s((n_rows, hidden), self._dtype, n_threads=self._n_threads, times=self._times)
+        return took / n_rows
 
     def copy_bytes_per_s(self, n_bytes: int) -> float:
         return copy_bytes_per_s(n_bytes, n_threads=self._n_threads, times=self._times)
@@ -108,13 +127,14 @@ def breakdown(
     bench = Bench(getattr(torch, dtype), n_threads=n_threads, times=times)
     steps, copies = _bounded(run, model, bench, item=getattr(torch, dtype).itemsize)
     for step in steps:
-        for name in ("seconds", "product_s", "fused_s", "bytes_s"):
+        for name in ("seconds", "product_s", "operation_s", "bytes_s"):
             setattr(step, name, getattr(step, name) / n_threads)
     for name in ("tokenise", "plan, hand over, wait"):
         steps.append(Step(name=name, seconds=run[name] / n_threads))
     rates.append(matmul_flop_per_s(getattr(torch, dtype)))
     flop = model.flop_per_pair(tokens) * workload.n_pairs
     floor_s, bound_s = flop / max(rates), sum(step.bound_s for step in steps)
+    limit_s = sum(step.limit_s for step in steps)
     return {
         "n_pairs": workload.n_pairs,
         "n_threads": n_threads,
@@ -124,9 +144,11 @@ def breakdown(
         **copies,
         "floor_s": floor_s,
         "bound_s": bound_s,
+        "limit_s": limit_s,
         "achieved_over_floor": floor_s / run["wall"],
         "achieved_over_bound": bound_s / run["wall"],
         "bound_over_floor": floor_s / bound_s,
+        "limit_over_floor": floor_s / limit_s,
         "steps": [step.as_dict() for step in steps],
     }
 
@@ -173,7 +195,8 @@ def _bounded(
     """Return the steps, in threads' seconds, and the rates of copying."""
     hidden, rows, seconds = model.hidden, run["rows"], run["seconds"]
     # As many bytes as a batch's hidden state has, in and out.
-    state = item * hidden * rows["embeddings"] // run["batches"]
+    batch_rows = rows["embeddings"] // run["batches"]
+    state = item * hidden * batch_rows
     rate = bench.copy_bytes_per_s(state)
     large = bench.copy_bytes_per_s(LARGE_COPY)
     steps = []
@@ -187,6 +210,8 @@ def _bounded(
     }
     for name in (ROWS, "embeddings", "norms"):
         steps.append(Step(name=name, seconds=seconds[name], n_bytes=moved[name]))
+        if name == "norms":
+            steps[-1].operation_s = rows[name] * bench.norm_s_per_row(batch_rows, hidden)
     for name, (_, fused) in PRODUCTS.items():
         shapes: Counter[Shape] = run["products"][name]
         steps.append(
@@ -199,17 +224,20 @@ def _bounded(
                     for (r, i, c), n in shapes.items()
                 ),
                 product_s=bench.products_s(shapes),
-                fused_s=bench.products_s(shapes, fused),
+                operation_s=bench.products_s(shapes, fused),
             )
         )
     attention = run["attention"]
+    whole = bench.attention_s(attention, products_only=False)
     steps.append(
         Step(
             name="attention",
             seconds=seconds["attention"],
             flop=sum(count * attention_flop(shape) for shape, count in attention.items()),
             n_bytes=moved["attention"],
-            product_s=bench.attention_s(attention),
+            # In one call the two products may be faster than each as such.
+            product_s=min(whole, bench.attention_s(attention, products_only=True)),
+            operation_s=whole,
         )
     )
     per_pair = 2 * (4 * hidden**2 + 2 * hidden * model.feed_forward)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -77,11 +77,13 @@ def product_s(
     return best_s(prepare, n_threads=n_threads, times=times)
 
 
-def attention_s(shape: AttentionShape, dtype: torch.dtype, *, n_threads: int, times: int) -> float:
-    """Return the seconds of attention's two products: as such, or in one call if that is faster."""
+def attention_products_s(
+    shape: AttentionShape, dtype: torch.dtype, *, n_threads: int, times: int
+) -> float:
+    """Return the seconds of attention's two products."""
     n_pairs, heads, queries, keys, width = shape
 
-    def prepare_products() -> Callable[[], object]:
+    def prepare() -> Callable[[], object]:
         query = torch.randn(n_pairs * heads, queries, width).to(dtype)
         key = torch.randn(n_pairs * heads, width, keys).to(dtype)
         value = torch.randn(n_pairs * heads, keys, width).to(dtype)
@@ -94,16 +96,31 @@ def attention_s(shape: AttentionShape, dtype: torch.dtype, *, n_threads: int, ti
 
         return run
 
-    def prepare_whole() -> Callable[[], object]:
+    return best_s(prepare, n_threads=n_threads, times=times)
+
+
+def attention_s(shape: AttentionShape, dtype: torch.dtype, *, n_threads: int, times: int) -> float:
+    """Return the seconds of attention with its softmax, of contiguous inputs without a mask."""
+    n_pairs, heads, queries, keys, width = shape
+
+    def prepare() -> Callable[[], object]:
         query = torch.randn(n_pairs, heads, queries, width).to(dtype)
         key = torch.randn(n_pairs, heads, keys, width).to(dtype)
         value = torch.randn(n_pairs, heads, keys, width).to(dtype)
         return lambda: F.scaled_dot_product_attention(query, key, value)
 
-    return min(
-        best_s(prepare, n_threads=n_threads, times=times)
-        for prepare in (prepare_products, prepare_whole)
-    )
+    return best_s(prepare, n_threads=n_threads, times=times)
+
+
+def norm_s(shape: Sequence[int], dtype: torch.dtype, *, n_threads: int, times: int) -> float:
+    """Return the seconds of a layer norm over rows (count, hidden)."""
+
+    def prepare() -> Callable[[], object]:
+        rows = torch.randn(*shape).to(dtype)
+        weight, bias = torch.ones(shape[-1]).to(dtype), torch.zeros(shape[-1]).to(dtype)
+        return lambda: F.layer_norm(rows, shape[-1:], weight, bias, 1e-12)
+
+    return best_s(prepare, n_threads=n_threads, times=times)
 
 
 def copy_bytes_per_s(n_bytes: int, *, n_threads: int, times: int) -> float:

@@ -16,6 +16,7 @@ from benchmarks.environment import RESULTS
 from benchmarks.tables.breakdown import breakdown_table
 from benchmarks.tables.cuda import cuda_table
 from benchmarks.tables.growth import frameworks_table, growth_table, memory_table
+from benchmarks.tables.host import host_table
 from benchmarks.tables.load import load_table
 from benchmarks.tables.plot import plot
 from benchmarks.tables.quality import quality_table
@@ -40,6 +41,7 @@ def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "load": lambda: load_table(results / "load_cpu.json"),
         "tokens": lambda: tokens_table(results / "tokens_scifact.json"),
         "cuda": lambda: cuda_table(results / "speed_cuda.json"),
+        "host": lambda: host_table(results / "host.json"),
     }
 
 

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from benchmarks import breakdown, floor, trace
 from benchmarks.environment import RESULTS
 from benchmarks.floor import Shape
 from benchmarks.frameworks import overhead
+from benchmarks.host import host_speed
 from benchmarks.onnx_peers import installation_conflict
 from benchmarks.report import FILES, ROOT, filled, tables
+from benchmarks.tables.host import host_table
 from benchmarks.tables.results import PEER, TINY, Speed
 from benchmarks.trace import Trace
 from rerank_plugins.benchmark import (
     BULK,
     BULK_SEEN,
+    CANDIDATES,
     MS_MARCO_LENGTHS,
     Call,
     Texts,
@@ -31,6 +35,7 @@ from rerank_plugins.benchmark import (
     measure,
     quantile,
 )
+from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -79,6 +84,16 @@ def test_the_table_of_load_is_made_from_its_results(tmp_path: Path) -> None:
     assert filled(filled(page, makers), makers) == filled(page, makers) != page
 
 
+def test_the_host_alone_is_timed_on_every_workload(tmp_path: Path) -> None:
+    workloads = [replace(CANDIDATES[1], n_queries=2), replace(BULK_SEEN, n_queries=2)]
+    result = host_speed(str(EMBEDDED_FOLDER), 2, workloads)
+    (tmp_path / "host.json").write_text(json.dumps(result))
+    assert [timing["n_pairs"] for timing in result["timings"]] == [20, 200]
+    table = host_table(tmp_path / "host.json")
+    assert "| 10 candidates |" in table
+    assert "| 2,000 pairs of passages seen before |" in table
+
+
 def test_floor_counts_the_last_layer_for_cls_alone() -> None:
     # One layer of hidden 2 on 3 tokens: keys and values 2 * 2 * (2 * 2) * 3, attention of one
     # query 4 * 2 * 3. A layer before it: 2 * (4 * 4 + 2 * 2 * 5) * 3 and attention 4 * 2 * 9.
@@ -122,6 +137,9 @@ def test_the_breakdown_names_every_step_and_counts_the_arithmetic(
     unit = steps["attention output"]["flop"]
     products = [steps[name]["flop"] / unit for name in trace.PRODUCTS]
     assert products == [3.0, 1.0, 4.0, 4.0]
+    assert all(step["limit_s"] >= step["bound_s"] for step in found["steps"])
+    assert steps["norms"]["operation_s"] > 0
+    assert steps["attention"]["operation_s"] >= steps["attention"]["product_s"] > 0
     # Padding can only add to what the floor counts.
     assert sum(step["flop"] for step in found["steps"]) > 2 * 128 * 128 * 6 * 27 * 12
     assert all(
