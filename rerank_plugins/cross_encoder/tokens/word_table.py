@@ -1,8 +1,8 @@
 """The ids of short words, found by NumPy for all words of a text at once.
 
-A dict of bytes makes an object of each word and asks it of memory all over the place: 0.1 us a
-word, with the interpreter's lock held. Here a word is two integers, and what is done to it is done
-to all words of some passages in one operation, most of it without that lock.
+A dict of bytes makes an object of each word and asks it of memory all over the place, with the
+interpreter's lock held. Here a word is two integers, and what is done to it is done to all words of
+some passages in one operation, most of it without that lock.
 """
 
 from __future__ import annotations

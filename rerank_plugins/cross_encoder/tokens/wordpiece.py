@@ -101,7 +101,8 @@ class WordPieceEncoder:
     letters and digits is cut into its longest pieces here; the tokenizer is asked for any other.
     A text that holds an added token such as ``[SEP]``, in any case of letters, is asked whole.
 
-    Keeps the ASCII part of the vocabulary and at most ``MAX_WORDS`` words more.
+    Keeps the ASCII part of the vocabulary and at most ``MAX_WORDS`` words more in a dict, and the
+    short ones of these in a `WordTable`, which larger texts are looked up in.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, rules: WordPieceRules) -> None:
