@@ -51,7 +51,7 @@ class WordTable:
     ``words`` are pairs of a word and its ids, as bytes of int32 up to ``LARGEST_ID``, or -1 for
     ``END_OF_TEXT``; the words that are most frequent had better come first. Those that are too
     long, or find no free row near their place, are left out. A row holds the word's bytes, then
-    its ids: 24 bytes a row, 8 to 16 MB for a hundred thousand words.
+    its ids: 24 bytes a row, 7 to 14 MB for a hundred thousand words.
     """
 
     def __init__(self, words: Iterable[tuple[bytes, bytes]]) -> None:
