@@ -208,10 +208,16 @@ def _bounded(
         LAST: rows[LAST] * hidden * item,
         "attention": rows["attention"] * 4 * hidden * item,
     }
+    alone = {"norms": rows["norms"] * bench.norm_s_per_row(batch_rows, hidden)}
     for name in (ROWS, "embeddings", "norms"):
-        steps.append(Step(name=name, seconds=seconds[name], n_bytes=moved[name]))
-        if name == "norms":
-            steps[-1].operation_s = rows[name] * bench.norm_s_per_row(batch_rows, hidden)
+        steps.append(
+            Step(
+                name=name,
+                seconds=seconds[name],
+                n_bytes=moved[name],
+                operation_s=alone.get(name, 0.0),
+            )
+        )
     for name, (_, fused) in PRODUCTS.items():
         shapes: Counter[Shape] = run["products"][name]
         steps.append(

@@ -97,6 +97,7 @@ class Planner:
             is_read = job.reading and job.reading.n_characters == len(job.passages[start])
             return Slice(job, start, start + bool(is_read), PART_CHARACTERS)
         passages = job.passages[start : start + self._slice_pairs]
+        # Nearly always all of them: found without a loop, because the queue's lock is held.
         characters = sum(map(len, passages))
         if characters <= SLICE_CHARACTERS and max(map(len, passages)) <= PART_CHARACTERS:
             return Slice(job, start, start + len(passages), characters)

@@ -18,7 +18,6 @@ Ids = npt.NDArray[np.uint16]
 
 # No text has this byte in UTF-8, so that as a word it is never part of one.
 END_OF_TEXT = b"\xff"
-PUNCTUATION = string.punctuation.encode()
 # A word of more bytes, or of more ids, is not in a table. Few of any language's are.
 WORD_BYTES = 16
 WORD_IDS = 4
@@ -34,7 +33,7 @@ LARGEST_ID = 0xFFFC
 
 # What a byte is: part of a word (1), a word of its own (2), or neither (0).
 _KINDS = bytes(
-    2 if byte in PUNCTUATION + END_OF_TEXT else 0 if bytes([byte]).isspace() else 1
+    2 if byte in string.punctuation.encode() + END_OF_TEXT else 0 if bytes([byte]).isspace() else 1
     for byte in range(256)
 )
 # The bytes of a word, by its length. The last one is of all longer words: no word has none.
