@@ -1,7 +1,7 @@
 """Run the notebooks from top to bottom and keep their outputs: ``python notebooks/run.py``.
 
 ``--check`` runs them and writes nothing. Each runs in an empty folder, so that what it leaves
-behind goes away with it and no output names a folder of this machine.
+behind goes away with it; a notebook whose text names a folder of this machine is not written.
 """
 
 from __future__ import annotations
@@ -42,10 +42,19 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def machine_paths(notebook: nbformat.NotebookNode) -> list[str]:
-    """Return the folders of this machine that an output names."""
-    text = nbformat.writes(notebook)
-    known = {FOLDER.parent, Path(sys.prefix), Path(tempfile.gettempdir()), Path.home()}
-    return sorted(str(path) for path in known if f"{path}/" in text)
+    """Return the lines of the outputs' text that name a folder of this machine."""
+    # An image is base64, which can hold any short path by chance.
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = [output.get("text", "") for output in outputs]
+    texts += [
+        value
+        for output in outputs
+        for kind, value in output.get("data", {}).items()
+        if not kind.startswith("image/")
+    ]
+    known = (FOLDER.parent, Path(sys.prefix), Path(tempfile.gettempdir()), Path.home())
+    lines = [line for text in texts for line in str(text).splitlines()]
+    return [line for line in lines if any(f"{path}/" in line for path in known)]
 
 
 def main() -> int:
@@ -57,13 +66,15 @@ def main() -> int:
     for name in names:
         path = FOLDER / f"{name}.ipynb"
         notebook = executed(path)
+        if arguments.check:
+            print(f"{path.name}: runs")
+            continue
         found = machine_paths(notebook)
         if found:
-            print(f"{path.name}: an output names {', '.join(found)}; print something else")
+            print(f"{path.name}: an output names a folder of this machine: {found[0]}")
             return 1
-        if not arguments.check:
-            nbformat.write(notebook, path)
-        print(f"{path.name}: {'runs' if arguments.check else 'written'}")
+        nbformat.write(notebook, path)
+        print(f"{path.name}: written")
     return 0
 
 

@@ -35,6 +35,8 @@ def test_its_outputs_are_kept(name: str) -> None:
     assert len(outputs) > 5
     assert not [output for output in outputs if output.output_type == "error"]
     assert not [output for output in outputs if output.get("name") == "stderr"]
+    texts = [output.get("text", "") or output.data.get("text/plain", "") for output in outputs]
+    assert not re.findall(r"/(?:tmp|home|root|Users)/.*", "\n".join(texts))
 
 
 @pytest.mark.parametrize("name", NAMES)
