@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -22,10 +24,8 @@ from fake_model import (
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
 from rerank_plugins.cross_encoder.queue.jobs import Job
-from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
-from rerank_plugins.cross_encoder.queue.ready import Batch
+from rerank_plugins.cross_encoder.queue.plan import Plan, Planner, Slice
 from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
-from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import (
     NonFiniteScoreError,
     OutOfMemoryError,
@@ -113,10 +113,10 @@ def test_a_text_that_cannot_be_tokenised_fails_only_its_call() -> None:
 class BrokenPlanner(Planner):
     """Cannot make batches of pairs with the query 13."""
 
-    def batches(self, group: list[tuple[Job, Rows]]) -> list[Batch]:  # type: ignore[override]
-        if any(job.queries[0] == "13" for job, _ in group):
+    def plan(self, slices: Sequence[Slice]) -> Plan:
+        if any(piece.job.queries[0] == "13" for piece in slices):
             raise MemoryError
-        return super().batches(group)
+        return super().plan(slices)
 
 
 class UnreachablePlanner(Planner):
@@ -127,16 +127,24 @@ class UnreachablePlanner(Planner):
 
 
 def test_a_failure_while_batches_are_cut_leaves_the_queue_working() -> None:
-    planner = BrokenPlanner(fake_encoder(), max_batch_tokens=64, n_workers=2)
-    queue = ScoringQueue([FakeReplica(n_workers=2)], planner, name="fake")
-    for _ in range(3):
-        bad = job("13", passages(3))
-        queue.submit(bad)
+    planner = BrokenPlanner(fake_encoder(), max_batch_tokens=64, n_workers=1)
+    gate = Gate()
+    queue = ScoringQueue([FakeReplica(gate)], planner, name="fake")
+    queue.submit(job("1", ["1"]))
+    assert gate.reached.acquire(timeout=LONG)
+    # These wait together, and are planned together at first.
+    good = [job(str(n), passages(3)) for n in range(2, 4)]
+    bad = [job("13", passages(3)) for _ in range(3)]
+    submit(queue, bad[0], good[0], bad[1], bad[2], good[1])
+    gate.open()
+    for call in bad:
         with pytest.raises(OutOfMemoryError):
-            bad.future.result(LONG)
-    good = job("1", passages(3))
-    queue.submit(good)
-    check(good)
+            call.future.result(LONG)
+    for call in good:
+        check(call)
+    after = job("1", passages(3))
+    queue.submit(after)
+    check(after)
     queue.close()
 
 

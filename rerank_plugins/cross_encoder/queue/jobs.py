@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from rerank_plugins.cross_encoder.batches import IntArray
 from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
-from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import NonFiniteScoreError
 
 
@@ -93,14 +92,15 @@ class Job:
         """Return where pair ``index`` stands in the argument that the caller gave."""
         return index if self.indices is None else self.indices[index]
 
-    def planned(self, rows: Rows, count: int) -> None:
-        """Take note that the next ``count`` pairs became ``rows`` (pair_index already absolute)."""
+    def planned(self, truncated: npt.NDArray[np.bool_], n_rows: int) -> None:
+        """Take note that the next pairs, one a flag of ``truncated``, became ``n_rows`` rows."""
+        n_pairs = len(truncated)
         with self._lock:
-            self._outcome.truncated[self.n_planned : self.n_planned + count] = rows.truncated
-            self.n_planned += count
-            if count:
+            self._outcome.truncated[self.n_planned : self.n_planned + n_pairs] = truncated
+            self.n_planned += n_pairs
+            if n_pairs:
                 self.reading = None
-            self._n_waiting_rows += len(rows.tails)
+            self._n_waiting_rows += n_rows
 
     def take(
         self,

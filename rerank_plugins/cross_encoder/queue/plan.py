@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from rerank_plugins.cross_encoder.batches import even_batches
 from rerank_plugins.cross_encoder.queue.jobs import Job, Reading
-from rerank_plugins.cross_encoder.queue.ready import Batch
+from rerank_plugins.cross_encoder.queue.ready import Batch, Group
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, Rows
 
 # A slice is what one job may have tokenised at a time. Enough pairs that sorting them by length
@@ -49,6 +50,24 @@ class Slice:
         return self.n_pairs == self.job.n_pairs
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a slice became: its pairs' truncation, and how many rows, of how many tokens."""
+
+    job: Job
+    truncated: npt.NDArray[np.bool_]
+    n_rows: int
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Slices that were tokenised together, and the batches that they are in."""
+
+    parts: Sequence[Part]
+    batches: Sequence[Batch]
+
+
 class Planner:
     """Tokenises slices and cuts them into batches; any number of threads may do so at once."""
 
@@ -77,6 +96,8 @@ class Planner:
             # Whoever is ahead of its share waits until there is nothing else.
             if group and job.tag > now:
                 break
+            if group and job.windows != group[0].job.windows:
+                continue
             piece = self._next_slice(job)
             few = piece.is_whole and piece.n_pairs <= self._slice_pairs // 8
             if not few or _is_long(job, piece.start):
@@ -110,21 +131,41 @@ class Planner:
             stop += 1
         return Slice(job, start, stop, characters)
 
-    def encode(self, piece: Slice) -> Rows:
-        """Return the rows of a slice, with ``pair_index`` counted from the job's first pair."""
-        job = piece.job
-        if not piece.n_pairs:
-            self._read(job, job.passages[piece.start])
+    def plan(self, slices: Sequence[Slice]) -> Plan:
+        """Tokenise ``slices`` in one go; their jobs agree about windows."""
+        rows = self._rows(slices)
+        firsts = np.cumsum([0, *(piece.n_pairs for piece in slices)])
+        bounds = np.searchsorted(rows.pair_index, firsts)
+        n_rows = np.diff(bounds)
+        n_tokens = np.diff(np.concatenate(([0], np.cumsum(rows.lengths)))[bounds])
+        truncated = np.split(rows.truncated, firsts[1:-1])
+        jobs = [piece.job for piece in slices]
+        parts = map(Part, jobs, truncated, n_rows.tolist(), n_tokens.tolist())
+        # Counted from the first pair of each job, in place of the first slice's.
+        offsets = np.array([piece.start for piece in slices]) - firsts[:-1]
+        pair_index = rows.pair_index + np.repeat(offsets, n_rows)
+        group = Group(jobs, bounds, pair_index, rows.starts)
+        return Plan(list(parts), self._batches(group, rows))
+
+    def _rows(self, slices: Sequence[Slice]) -> Rows:
+        first = slices[0].job
+        if not slices[0].n_pairs:
+            self._read(first, first.passages[slices[0].start])
             return Rows.none()
-        rows = self._encoder.rows(
-            job.queries[piece.start : piece.stop],
-            job.passages[piece.start : piece.stop],
-            max_length=job.max_length,
-            windows=job.windows,
-            passage_ids=[np.concatenate(job.reading.ids)] if job.reading else None,
+        queries: list[str] = []
+        passages: list[str] = []
+        for piece in slices:
+            queries += piece.job.queries[piece.start : piece.stop]
+            passages += piece.job.passages[piece.start : piece.stop]
+        return self._encoder.rows(
+            queries,
+            passages,
+            max_length=np.repeat(
+                [piece.job.max_length for piece in slices], [piece.n_pairs for piece in slices]
+            ),
+            windows=first.windows,
+            passage_ids=[np.concatenate(first.reading.ids)] if first.reading else None,
         )
-        rows.pair_index = rows.pair_index + piece.start
-        return rows
 
     def _read(self, job: Job, passage: str) -> None:
         reading = job.reading = job.reading or Reading()
@@ -133,30 +174,15 @@ class Planner:
         )
         reading.ids.append(ids)
 
-    def batches(self, group: Sequence[tuple[Job, Rows]]) -> list[Batch]:
-        """Return the batches of rows that run together, from the virtual time of their jobs on."""
-        if not group:
-            return []
-        jobs = [job for job, _ in group]
-        merged = Rows.joined([rows for _, rows in group])
-        owner = np.repeat(np.arange(len(jobs)), [len(rows.tails) for _, rows in group])
-        tag = max(job.tag for job in jobs)
+    def _batches(self, group: Group, rows: Rows) -> list[Batch]:
+        """Return the batches of the group's rows, from the virtual time of its jobs on."""
+        tag = max(job.tag for job in group.jobs)
         batches = []
         for order in even_batches(
-            merged.lengths, max_batch_tokens=self.max_batch_tokens, n_workers=self._n_workers
+            rows.lengths, max_batch_tokens=self.max_batch_tokens, n_workers=self._n_workers
         ):
-            pairs = self._encoder.pack(merged, order.tolist())
-            batches.append(
-                Batch(
-                    tag,
-                    next(self._numbers),
-                    pairs,
-                    jobs,
-                    owner[order],
-                    merged.pair_index[order],
-                    merged.starts[order],
-                )
-            )
+            pairs = self._encoder.pack(rows, order.tolist())
+            batches.append(Batch(tag, next(self._numbers), pairs, group, order))
             tag += pairs.n_tokens
         return batches
 

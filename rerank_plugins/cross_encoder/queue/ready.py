@@ -1,7 +1,8 @@
-"""A batch that is ready to run: what one forward pass reads, and whose it is."""
+"""Batches that are ready to run: what a forward pass reads, whose it is, and where scores go."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,32 +13,55 @@ from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
 from rerank_plugins.cross_encoder.queue.jobs import Job
 
+Integers = npt.NDArray[np.int64]
+
+
+class Group:
+    """The rows of jobs that were planned together, in whose batches they are mixed.
+
+    A job has the rows ``bounds[i]`` to ``bounds[i + 1]``, in its own order; ``pair_index`` and
+    ``starts`` are theirs. It gets its scores when all of these have one: batches bring a few of
+    every job, and to hand them over one by one would cost more.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], bounds: Integers, pair_index: Integers, starts: Integers
+    ) -> None:
+        self.jobs = jobs
+        self.owner = np.repeat(np.arange(len(jobs)), np.diff(bounds))
+        self._bounds = bounds
+        self._pair_index = pair_index
+        self._starts = starts
+        self._decisions = np.empty(len(starts))
+        self._n_left = np.diff(bounds)  # rows of each job without a score; -1: handed over
+        self._lock = threading.Lock()
+
+    def deliver(self, rows: Integers, decisions: FloatArray) -> None:
+        """Take the decisions of ``rows``, and hand over those of jobs that have all of theirs."""
+        with self._lock:
+            self._decisions[rows] = decisions
+            self._n_left -= np.bincount(self.owner[rows], minlength=len(self.jobs))
+            scored = np.flatnonzero(self._n_left == 0)
+            self._n_left[scored] = -1
+        for place in scored.tolist():
+            job, mine = self.jobs[place], slice(*self._bounds[place : place + 2].tolist())
+            if not job.done:
+                job.take(self._pair_index[mine], self._starts[mine], self._decisions[mine])
+
 
 @dataclass(slots=True, order=True)
 class Batch:
-    """Rows of one or several jobs. Orders by virtual time, then by age.
-
-    ``owner[i]`` is the place in ``jobs`` of row i's job, ``pair_index[i]`` its pair there.
-    """
+    """Some rows of a group. Orders by virtual time, then by age."""
 
     tag: float
     number: int
     pairs: PackedPairs = field(compare=False)
-    jobs: Sequence[Job] = field(compare=False)
-    owner: npt.NDArray[np.int64] = field(compare=False)
-    pair_index: npt.NDArray[np.int64] = field(compare=False)
-    starts: npt.NDArray[np.int64] = field(compare=False)
+    group: Group = field(compare=False)
+    rows: Integers = field(compare=False)
 
     def deliver(self, decisions: FloatArray) -> None:
-        """Hand each row's decision (n_pairs,) to its job, unless that is done already."""
-        if len(self.jobs) == 1:
-            self.jobs[0].take(self.pair_index, self.starts, decisions)
-            return
-        for place in np.unique(self.owner):
-            job = self.jobs[place]
-            if not job.done:
-                mine = self.owner == place
-                job.take(self.pair_index[mine], self.starts[mine], decisions[mine])
+        """Hand over each row's decision (n_pairs,)."""
+        self.group.deliver(self.rows, decisions)
 
     def fail(self, error: BaseException) -> None:
         for job in self.waiting_jobs():
@@ -45,16 +69,17 @@ class Batch:
 
     def waiting_jobs(self) -> list[Job]:
         """Return the jobs that still wait for a row of this batch."""
-        return [self.jobs[place] for place in np.unique(self.owner) if not self.jobs[place].done]
+        jobs = [self.group.jobs[place] for place in np.unique(self._owner)]
+        return [job for job in jobs if not job.done]
 
     def without_done(self) -> Batch:
         """Return the batch without the rows of finished or cancelled jobs."""
-        done = np.array([job.done for job in self.jobs])
-        return self.select(np.flatnonzero(~done[self.owner])) if done.any() else self
+        done = np.array([job.done for job in self.group.jobs])
+        return self.select(np.flatnonzero(~done[self._owner])) if done.any() else self
 
     def of(self, job: Job) -> Batch:
         """Return the rows of one job."""
-        return self.select(np.flatnonzero(self.owner == self.jobs.index(job)))
+        return self.select(np.flatnonzero(self._owner == self.group.jobs.index(job)))
 
     def halves(self) -> tuple[Batch, Batch]:
         """Return the first and the second half of the rows."""
@@ -64,14 +89,11 @@ class Batch:
             self.select(np.arange(middle, self.pairs.n_pairs)),
         )
 
-    def select(self, rows: npt.NDArray[np.int64]) -> Batch:
-        """Return only these rows, in ascending order."""
-        return Batch(
-            self.tag,
-            self.number,
-            self.pairs.select(rows),
-            self.jobs,
-            self.owner[rows],
-            self.pair_index[rows],
-            self.starts[rows],
-        )
+    def select(self, places: Integers) -> Batch:
+        """Return only the rows at these places, in ascending order."""
+        pairs = self.pairs.select(places)
+        return Batch(self.tag, self.number, pairs, self.group, self.rows[places])
+
+    @property
+    def _owner(self) -> Integers:
+        return self.group.owner[self.rows]

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 from rerank_plugins.cross_encoder.queue.jobs import Job
-from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
+from rerank_plugins.cross_encoder.queue.plan import Plan, Planner, Slice
 from rerank_plugins.cross_encoder.queue.ready import Batch
 
 # A call of more batches a worker than this is large. Small ones are planned when the last batches
@@ -87,8 +87,8 @@ class Schedule:
         )
 
     def _n_ready_calls(self) -> int:
-        # Batches that were planned together share one list of jobs.
-        return sum({id(batch.jobs): len(batch.jobs) for batch in self._ready}.values())
+        groups = {id(batch.group): batch.group for batch in self._ready}
+        return sum(len(group.jobs) for group in groups.values())
 
     def _next_slices(self) -> list[Slice]:
         waiting = sorted((job for job in self._jobs if not job.planning), key=lambda job: job.tag)
@@ -99,11 +99,13 @@ class Schedule:
             piece.job.planning = True
         return slices
 
-    def planned(
-        self, slices: Sequence[Slice], n_tokens: dict[Job, int], batches: Iterable[Batch]
-    ) -> None:
-        """Take the batches of ``slices``; those not in ``n_tokens`` could not be tokenised."""
+    def planned(self, slices: Sequence[Slice], plans: Iterable[Plan]) -> None:
+        """Take the ``plans`` of ``slices``; those in none of them could not be tokenised."""
         self._n_planning -= 1
+        n_tokens: dict[Job, int] = {}
+        for plan in plans:
+            n_tokens.update((part.job, part.n_tokens) for part in plan.parts)
+            self.push(plan.batches)
         for piece in slices:
             job = piece.job
             job.planning = False
@@ -112,4 +114,3 @@ class Schedule:
                 job.tag = max(job.tag, self._now) + max(1, n_tokens[job])
             if job not in n_tokens or job.n_unplanned == 0:
                 self._jobs.pop(job, None)
-        self.push(batches)

@@ -20,12 +20,11 @@ from rerank_plugins.cross_encoder import lifecycle
 from rerank_plugins.cross_encoder.queue import cores
 from rerank_plugins.cross_encoder.queue.admission import Admission
 from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
-from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
+from rerank_plugins.cross_encoder.queue.plan import Plan, Planner, Slice
 from rerank_plugins.cross_encoder.queue.ready import Batch
 from rerank_plugins.cross_encoder.queue.schedule import Schedule
 from rerank_plugins.cross_encoder.queue.stats import Counters, Stats
 from rerank_plugins.cross_encoder.queue.workers import Replica, Worker
-from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import DeviceError, ScorerClosedError, ScoringError
 
 
@@ -159,25 +158,20 @@ class ScoringQueue:
                 self._changed.wait()
             return None
 
-    def planned(
-        self,
-        slices: Sequence[Slice],
-        encoded: Sequence[tuple[Slice, Rows]],
-        batches: Sequence[Batch],
-        seconds: float,
-    ) -> None:
-        """Take the batches of ``encoded``, those of ``slices`` that could be tokenised."""
-        n_tokens = {piece.job: int(rows.lengths.sum()) for piece, rows in encoded}
+    def planned(self, slices: Sequence[Slice], plans: Sequence[Plan], seconds: float) -> None:
+        """Take the ``plans`` of ``slices``; those in none of them could not be tokenised."""
+        parts = [part for plan in plans for part in plan.parts]
         self.counters.add(
             tokenise_s=seconds,
-            tokens=sum(n_tokens.values()),
-            truncated=sum(int(rows.truncated.sum()) for _, rows in encoded),
+            tokens=sum(part.n_tokens for part in parts),
+            truncated=sum(int(part.truncated.sum()) for part in parts),
         )
         with self._changed:
-            for piece, rows in encoded:
-                piece.job.planned(rows, piece.n_pairs)
-            self._schedule.planned(slices, n_tokens, batches)
-            self._changed.notify(max(0, len(batches) - 1))  # this worker runs one itself
+            for part in parts:
+                part.job.planned(part.truncated, part.n_rows)
+            self._schedule.planned(slices, plans)
+            n_batches = sum(len(plan.batches) for plan in plans)
+            self._changed.notify(max(0, n_batches - 1))  # this worker runs one itself
 
     def put_back(self, batches: Iterable[Batch]) -> None:
         """Take the parts of a batch that failed."""

@@ -16,10 +16,9 @@ from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
 from rerank_plugins.cross_encoder.queue.cores import take_one_core
 from rerank_plugins.cross_encoder.queue.jobs import Job
 from rerank_plugins.cross_encoder.queue.memory import is_out_of_memory, release_memory
-from rerank_plugins.cross_encoder.queue.plan import Planner, Slice
+from rerank_plugins.cross_encoder.queue.plan import Plan, Planner, Slice
 from rerank_plugins.cross_encoder.queue.ready import Batch
 from rerank_plugins.cross_encoder.queue.stats import Counters
-from rerank_plugins.cross_encoder.tokens.pairs import Rows
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
 
 logger = logging.getLogger(__name__)
@@ -49,14 +48,8 @@ class Source(Protocol):
     def next_work(self, *, wait: bool) -> Batch | list[Slice] | None:
         """Return the batch to run or the slices to plan; None when closed, or not to ``wait``."""
 
-    def planned(
-        self,
-        slices: Sequence[Slice],
-        encoded: Sequence[tuple[Slice, Rows]],
-        batches: Sequence[Batch],
-        seconds: float,
-    ) -> None:
-        """Take the batches of ``encoded``, those of ``slices`` that could be tokenised."""
+    def planned(self, slices: Sequence[Slice], plans: Sequence[Plan], seconds: float) -> None:
+        """Take the ``plans`` of ``slices``; those in none of them could not be tokenised."""
 
     def put_back(self, batches: Iterable[Batch]) -> None:
         """Take the parts of a batch that failed."""
@@ -119,24 +112,26 @@ class Worker:
 
     def _plan(self, slices: Sequence[Slice]) -> None:
         begin = time.perf_counter()
-        encoded: list[tuple[Slice, Rows]] = []
-        failures: list[tuple[Job, BaseException]] = []
-        batches: list[Batch] = []
         with self.running:
-            for piece in slices:
-                try:
-                    rows = self._planner.encode(piece)
-                    encoded.append((piece, rows))
-                except BaseException as failure:  # the tokenizers package also raises BaseException
-                    failures.append((piece.job, failure))
-            try:
-                batches = self._planner.batches([(piece.job, rows) for piece, rows in encoded])
-            except BaseException as failure:
-                failures += [(piece.job, failure) for piece, _ in encoded]
-                encoded = []
-        self._queue.planned(slices, encoded, batches, time.perf_counter() - begin)
+            plans, failures = self._planned(slices)
+        self._queue.planned(slices, plans, time.perf_counter() - begin)
         for job, error in failures:
             job.fail(_planning_error(job, error))
+
+    def _planned(
+        self, slices: Sequence[Slice]
+    ) -> tuple[list[Plan], list[tuple[Job, BaseException]]]:
+        """Return the plan of ``slices``; if that fails, those of each alone, and whose fail."""
+        try:
+            return [self._planner.plan(slices)], []
+        except BaseException as failure:  # the tokenizers package also raises BaseException
+            if len(slices) == 1:
+                return [], [(slices[0].job, failure)]
+        alone = [self._planned([piece]) for piece in slices]
+        return (
+            [plan for plans, _ in alone for plan in plans],
+            [failure for _, failures in alone for failure in failures],
+        )
 
     def _launch(self, batch: Batch) -> None:
         begin = time.perf_counter()

@@ -76,8 +76,9 @@ class Rows:
     """What the model will read for some pairs: one row a pair, or one a window of it.
 
     ``heads[i]`` is everything before the passage's own tokens, ``tails[i]`` those tokens,
-    ``lengths[i]`` the length with all special tokens, ``pair_index[i]`` the pair it belongs to,
-    ``starts[i]`` the offset of its first passage token. ``truncated`` is one flag a pair.
+    ``lengths[i]`` the length with all special tokens, ``pair_index[i]`` the pair it belongs to
+    (ascending), ``starts[i]`` the offset of its first passage token. ``truncated`` is one flag a
+    pair.
     """
 
     heads: list[IntArray]
@@ -91,20 +92,6 @@ class Rows:
     def none(cls) -> Rows:
         integers = np.empty(0, np.int64)
         return cls([], [], integers, integers, integers, np.empty(0, np.bool_))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """Return the rows of several calls; ``pair_index`` and ``truncated`` stay each call's."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            heads=[head for rows in parts for head in rows.heads],
-            tails=[tail for rows in parts for tail in rows.tails],
-            lengths=np.concatenate([rows.lengths for rows in parts]),
-            pair_index=np.concatenate([rows.pair_index for rows in parts]),
-            starts=np.concatenate([rows.starts for rows in parts]),
-            truncated=np.concatenate([rows.truncated for rows in parts]),
-        )
 
 
 def longest_first(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
@@ -154,15 +141,16 @@ class PairEncoder:
         queries: Sequence[str],
         passages: Sequence[str],
         *,
-        max_length: int,
+        max_length: int | npt.NDArray[np.int64],
         windows: bool,
         passage_ids: list[IntArray] | None = None,
     ) -> Rows:
         """Return the rows of ``zip(queries, passages)``, none longer than ``max_length`` tokens.
 
-        ``passage_ids`` are the ids of the passages where these have been read already.
+        ``max_length`` is one for all or one a pair. ``passage_ids`` are the ids of the passages
+        where these have been read already.
         """
-        room = max_length - self._template.n_special
+        room = np.broadcast_to(max_length, len(passages)) - self._template.n_special
         distinct = list(dict.fromkeys(queries))
         if passage_ids is not None:
             query_ids = self._texts.encode(distinct)
@@ -172,7 +160,7 @@ class PairEncoder:
         else:
             query_ids = self._texts.encode(distinct)
             # A token beyond this cannot change what is kept, only say that something was cut.
-            limit = max(room, *map(len, query_ids)) + 1
+            limit = max(int(room.max()), *map(len, query_ids)) + 1
             passage_ids = self._texts.encode(passages, limit)
         ids_of = dict(zip(distinct, query_ids, strict=True))
         n_query = np.fromiter((len(ids_of[query]) for query in queries), np.int64, len(queries))
@@ -190,7 +178,7 @@ class PairEncoder:
         if not truncated.any():
             return rows
         cut = self._windowed if windows else self._truncated
-        return cut(rows, [ids_of[query] for query in queries], room)
+        return cut(rows, [ids_of[query] for query in queries], room.tolist())
 
     def pack(self, rows: Rows, order: Sequence[int]) -> PackedPairs:
         """Return the rows at ``order`` end to end."""
@@ -236,22 +224,23 @@ class PairEncoder:
     def _head(self, query_ids: IntArray) -> IntArray:
         return np.concatenate((self._template.prefix, query_ids, self._template.middle))
 
-    def _truncated(self, rows: Rows, query_ids: list[IntArray], room: int) -> Rows:
+    def _truncated(self, rows: Rows, query_ids: list[IntArray], rooms: list[int]) -> Rows:
         for index in np.flatnonzero(rows.truncated).tolist():
             query, passage = query_ids[index], rows.tails[index]
-            kept_query, kept_passage = longest_first(len(query), len(passage), room)
+            kept_query, kept_passage = longest_first(len(query), len(passage), rooms[index])
             if kept_query < len(query):
                 rows.heads[index] = self._head(query[:kept_query])
             rows.tails[index] = passage[:kept_passage]
             rows.lengths[index] = kept_query + kept_passage + self._template.n_special
         return rows
 
-    def _windowed(self, rows: Rows, query_ids: list[IntArray], room: int) -> Rows:
+    def _windowed(self, rows: Rows, query_ids: list[IntArray], rooms: list[int]) -> Rows:
         heads: list[IntArray] = []
         tails: list[IntArray] = []
         owners: list[int] = []
         starts: list[int] = []
-        for index, (query, passage) in enumerate(zip(query_ids, rows.tails, strict=True)):
+        texts = zip(query_ids, rows.tails, rooms, strict=True)
+        for index, (query, passage, room) in enumerate(texts):
             # A short passage leaves the query more than half; a long one is what windows are for.
             kept_query = min(len(query), max(room // 2, room - len(passage)))
             cut_query = kept_query < len(query)
