@@ -16,7 +16,7 @@ from rerank_plugins.cross_encoder.queue.plan import Plan, Planner, Slice
 from rerank_plugins.cross_encoder.queue.ready import Batch
 
 # A call of more batches a worker than this is large. Small ones are planned when the last batches
-# run: those that have come by then fill each other's batches.
+# run, and no earlier: those that have come by then fill each other's batches.
 LARGE_CALL = 2
 
 
@@ -77,8 +77,9 @@ class Schedule:
             return False
         if not self._ready:
             return True
-        if not self._n_planning and len(self._ready) < n_workers:
-            return True  # before the last ready batches are gone
+        going_on = any(job.n_planned for job in free)
+        if going_on and not self._n_planning and len(self._ready) < n_workers:
+            return True  # more of a large call, before the last ready batches are gone
         # At once for a new call, to let it overtake large ones; but never twice without computing.
         return (
             not self._planned_last
