@@ -15,6 +15,7 @@ import functools
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 
 from rerank_plugins.cross_encoder import lifecycle
 from rerank_plugins.cross_encoder.queue import cores
@@ -62,7 +63,7 @@ class ScoringQueue:
         self.begun = threading.Barrier(1)
         self._changed = threading.Condition(threading.Lock())
         self._schedule = Schedule(self._planner)
-        self._open: dict[Job, None] = {}  # every unfinished job
+        self._open: dict[Future[Outcome], Job] = {}  # every unfinished job, by its future
         self._admission = self._new_admission()
         self._workers: list[Worker] = []
         self._resting: list[Worker] = []  # while the process forks
@@ -88,23 +89,23 @@ class ScoringQueue:
         if job.n_pairs == 0:
             job.finish(Outcome.empty(0))
         else:
-            job.future.add_done_callback(lambda _: self._settled(job))
+            job.future.add_done_callback(self._settled)
 
     def _take(self, job: Job) -> None:
         self._admission.check(job)
         if not self._workers:
             self._start_workers()
-        self._open[job] = None
+        self._open[job.future] = job
         if self._admission.enter(job):
             self._schedule.add(job)
             self._changed.notify()
 
-    def _settled(self, job: Job) -> None:
+    def _settled(self, future: Future[Outcome]) -> None:
         """Forget a job that was finished, failed or cancelled, and let the next ones in."""
         with self._changed:
-            if job not in self._open:
+            job = self._open.pop(future, None)
+            if job is None:
                 return  # of the time before a fork
-            del self._open[job]
             self._schedule.remove(job)
             for entered in self._admission.leave(job):
                 self._schedule.add(entered)
@@ -184,7 +185,7 @@ class ScoringQueue:
         with self._changed:
             self._closed = True
             self._schedule.clear()
-            waiting = list(self._open)
+            waiting = list(self._open.values())
             self._changed.notify_all()
         for job in waiting:
             failure = ScoringError(f"a worker of {self.name} failed: {error!r}; make a new scorer")
@@ -195,7 +196,7 @@ class ScoringQueue:
         """Take note that a worker has ended; after the last one nobody may wait any more."""
         with self._changed:
             self._workers.remove(worker)
-            rest = [] if self._workers else list(self._open)
+            rest = [] if self._workers else list(self._open.values())
         self._fail_closed(rest)
 
     # -- lifecycle ------------------------------------------------------------------------------
