@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rerank_plugins.benchmark import BULK, BULK_SEEN, CANDIDATES, LONG, ScoreCal
 
 TINY, MINILM = "TinyBERT-L2 shape", "MiniLM-L6 shape"
 OURS = "rerank_plugins float32"
+PEER_DTYPES = ("float32", "bfloat16")
 BATCH_SIZES = (8, 16, 32, 64, 128)
 # The sweep takes its turns on fewer pairs than the workload has.
 SWEEP = Workload(name="sweep", n_queries=10, n_candidates=100, bulk=True)
@@ -38,12 +40,14 @@ def speed(
     )
     for model, path, sweep, run in parts:
         sweeps[model], best[model] = {}, {}
-        for dtype in ("float32", "bfloat16"):
+        for name, make in _swept(model).items():
 
-            def contestant(size: int, path: str = path, dtype: str = dtype) -> ScoreCalls:
-                return peers.sentence_transformers(path, dtype=dtype, batch_size=size)
+            def contestant(
+                size: int, make: Callable[..., ScoreCalls] = make, path: str = path
+            ) -> ScoreCalls:
+                return make(path, batch_size=size)
 
-            best[model][dtype], sweeps[model][dtype] = best_batch_size(
+            best[model][name], sweeps[model][name] = best_batch_size(
                 contestant, BATCH_SIZES, sized(sweep, smoke=smoke), tell
             )
         session = Session(model, path, repeats=repeats, tell=tell, smoke=smoke)
@@ -65,13 +69,23 @@ def speed(
     }
 
 
+def _swept(model: str) -> dict[str, Callable[..., ScoreCalls]]:
+    """Return sentence-transformers in each way whose best batch size has to be found."""
+    swept: dict[str, Callable[..., ScoreCalls]] = {
+        dtype: functools.partial(peers.sentence_transformers, dtype=dtype) for dtype in PEER_DTYPES
+    }
+    if model == TINY and onnx_peers.why_no_optimum() is None:
+        swept["ONNX float32"] = onnx_peers.sentence_transformers_onnx
+    return swept
+
+
 def _scorers(session: Session, sizes: dict[str, int]) -> dict[str, ScoreCalls]:
     """Return sentence-transformers, the reference first, and ours."""
     peer = {
         f"sentence-transformers {dtype}": peers.sentence_transformers(
-            session.folder, dtype=dtype, batch_size=size
+            session.folder, dtype=dtype, batch_size=sizes[dtype]
         )
-        for dtype, size in sizes.items()
+        for dtype in PEER_DTYPES
     }
     return peer | {
         f"rerank_plugins {dtype}": peers.ours(session.folder, dtype=dtype)
@@ -91,7 +105,7 @@ def _tiny(session: Session, sizes: dict[str, int], work: Path) -> None:
     one_batch = {flashrank: onnx_peers.onnx_runtime(folder, work, batch_size=None)}
     if onnx_peers.why_no_optimum() is None:
         others[onnx_peers.OPTIMUM] = onnx_peers.sentence_transformers_onnx(
-            folder, batch_size=sizes["float32"]
+            folder, batch_size=sizes["ONNX float32"]
         )
     session.run({**scorers, **others, **one_batch}, BULK)
     session.run(scorers, BULK_SEEN)

@@ -66,6 +66,43 @@ def test_waiting_calls_share_batches_and_get_their_own_scores() -> None:
     queue.close()
 
 
+def test_waiting_calls_keep_their_own_lengths_and_windows() -> None:
+    def calls() -> list[Job]:
+        texts = ["5 " * 9 + "7 " + "3 " * 9, "8", "1 2 3 4 5 6 7 8 9", ""]
+        return [
+            job(f"{query} 2", texts, max_length=max_length, windows=windows)
+            for query, max_length in enumerate([9, 512, 12, 9, 6, 20])
+            for windows in (False, True)
+        ]
+
+    def outcomes(calls: list[Job]) -> list[list[list[object]]]:
+        found = [call.future.result(LONG) for call in calls]
+        return [
+            [each.decisions.tolist(), each.truncated.tolist(), each.window_starts.tolist()]
+            for each in found
+        ]
+
+    queue = fake_queue(max_batch_tokens=100)
+    alone = []
+    for call in calls():
+        queue.submit(call)
+        alone += outcomes([call])
+    queue.close()
+
+    gate = Gate()
+    replica = FakeReplica(gate, n_workers=2)
+    queue = fake_queue(replica, max_batch_tokens=100)
+    queue.submit(job("1", ["1"]))
+    assert gate.reached.acquire(timeout=LONG)
+    together = calls()
+    submit(queue, *together)
+    gate.open()
+    assert outcomes(together) == alone
+    # One plan of the calls without windows and one of those with, so mixed batches.
+    assert len(replica.batches) < len(together)
+    queue.close()
+
+
 def test_a_small_call_overtakes_a_bulk_call_and_both_end() -> None:
     steps = Steps()
     queue = fake_queue(FakeReplica(steps), max_batch_tokens=64)

@@ -45,6 +45,31 @@ def speed_table(speed: Speed) -> str:
     return "\n\n".join((head, markdown(header, latency), plot, speed.caption()))
 
 
+ONNX = "sentence-transformers ONNX float32"
+
+
+def onnx_table(speed: Speed) -> str:
+    """Return ours against sentence-transformers with its ONNX backend."""
+    workloads = {"2,000 new pairs": "bulk"}
+    workloads |= {f"candidates: {count:,}": f"candidates-{count}" for count in (1, 10, 100, 1000)}
+    rows: list[Row] = []
+    for name, workload in workloads.items():
+        docs_per_s = [
+            f"{speed.timing(TINY, workload, contestant)['docs_per_s']:,.0f}"
+            for contestant in (OURS, ONNX, PEER)
+        ]
+        ratios = [f"**{speed.ratio(TINY, workload, OURS, peer)}**" for peer in (ONNX, PEER)]
+        rows.append((name, *docs_per_s, *ratios))
+    header = ("docs/s, float32", "ours", "its ONNX", "its PyTorch", "times its ONNX", "times it")
+    versions = ", ".join(f"{k} {v}" for k, v in speed.raw["environment"]["versions"].items())
+    sizes = speed.raw["best_batch_size"][TINY]
+    return (
+        f"{markdown(header, rows)}\n\n{versions}; batch sizes {sizes['ONNX float32']} (ONNX) and "
+        f"{sizes['float32']}, each the best of its sweep; {speed.raw['repeats']} interleaved "
+        f"repeats. Raw: [{speed.path.name}](results/{speed.path.name})."
+    )
+
+
 def peers_table(speed: Speed) -> str:
     """Return every contestant of the bulk workload, with its share of the floor."""
     rows = []

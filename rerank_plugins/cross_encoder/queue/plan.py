@@ -134,37 +134,41 @@ class Planner:
     def plan(self, slices: Sequence[Slice]) -> Plan:
         """Tokenise ``slices`` in one go; their jobs agree about windows."""
         rows = self._rows(slices)
-        firsts = np.cumsum([0, *(piece.n_pairs for piece in slices)])
-        bounds = np.searchsorted(rows.pair_index, firsts)
-        n_rows = np.diff(bounds)
-        n_tokens = np.diff(np.concatenate(([0], np.cumsum(rows.lengths)))[bounds])
-        truncated = np.split(rows.truncated, firsts[1:-1])
-        jobs = [piece.job for piece in slices]
-        parts = map(Part, jobs, truncated, n_rows.tolist(), n_tokens.tolist())
-        # Counted from the first pair of each job, in place of the first slice's.
-        offsets = np.array([piece.start for piece in slices]) - firsts[:-1]
-        pair_index = rows.pair_index + np.repeat(offsets, n_rows)
-        group = Group(jobs, bounds, pair_index, rows.starts)
-        return Plan(list(parts), self._batches(group, rows))
+        parts, bounds, first = [], [0], 0
+        for piece in slices:
+            last = first + piece.n_pairs
+            start = bounds[-1]
+            stop = start + int(np.searchsorted(rows.pair_index[start:], last))
+            n_tokens = int(rows.lengths[start:stop].sum())
+            parts.append(Part(piece.job, rows.truncated[first:last], stop - start, n_tokens))
+            # Counted from the first pair of each job, in place of the first slice's.
+            rows.pair_index[start:stop] += piece.start - first
+            bounds.append(stop)
+            first = last
+        group = Group([piece.job for piece in slices], bounds, rows.pair_index, rows.starts)
+        return Plan(parts, self._batches(group, rows))
 
     def _rows(self, slices: Sequence[Slice]) -> Rows:
-        first = slices[0].job
+        job, lengths = slices[0].job, {piece.job.max_length for piece in slices}
         if not slices[0].n_pairs:
-            self._read(first, first.passages[slices[0].start])
+            self._read(job, job.passages[slices[0].start])
             return Rows.none()
         queries: list[str] = []
         passages: list[str] = []
         for piece in slices:
             queries += piece.job.queries[piece.start : piece.stop]
             passages += piece.job.passages[piece.start : piece.stop]
+        max_length: int | npt.NDArray[np.int64] = job.max_length
+        if len(lengths) > 1:
+            max_length = np.repeat(
+                [piece.job.max_length for piece in slices], [piece.n_pairs for piece in slices]
+            )
         return self._encoder.rows(
             queries,
             passages,
-            max_length=np.repeat(
-                [piece.job.max_length for piece in slices], [piece.n_pairs for piece in slices]
-            ),
-            windows=first.windows,
-            passage_ids=[np.concatenate(first.reading.ids)] if first.reading else None,
+            max_length=max_length,
+            windows=job.windows,
+            passage_ids=[np.concatenate(job.reading.ids)] if job.reading else None,
         )
 
     def _read(self, job: Job, passage: str) -> None:

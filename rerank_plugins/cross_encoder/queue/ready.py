@@ -20,31 +20,35 @@ class Group:
     """The rows of jobs that were planned together, in whose batches they are mixed.
 
     A job has the rows ``bounds[i]`` to ``bounds[i + 1]``, in its own order; ``pair_index`` and
-    ``starts`` are theirs. It gets its scores when all of these have one: batches bring a few of
-    every job, and to hand them over one by one would cost more.
+    ``starts`` are theirs. One of several jobs gets its scores when all of its rows have one:
+    batches bring a few rows of every job, and to hand over each of these would cost more.
     """
 
     def __init__(
-        self, jobs: Sequence[Job], bounds: Integers, pair_index: Integers, starts: Integers
+        self, jobs: Sequence[Job], bounds: Sequence[int], pair_index: Integers, starts: Integers
     ) -> None:
         self.jobs = jobs
-        self.owner = np.repeat(np.arange(len(jobs)), np.diff(bounds))
+        n_rows = np.diff(bounds)
+        self.owner = np.repeat(np.arange(len(jobs)), n_rows)
         self._bounds = bounds
         self._pair_index = pair_index
         self._starts = starts
         self._decisions = np.empty(len(starts))
-        self._n_left = np.diff(bounds)  # rows of each job without a score; -1: handed over
+        self._n_left = n_rows  # rows of each job without a score; -1: handed over
         self._lock = threading.Lock()
 
     def deliver(self, rows: Integers, decisions: FloatArray) -> None:
-        """Take the decisions of ``rows``, and hand over those of jobs that have all of theirs."""
+        """Take the decisions of ``rows``, and hand over what is complete."""
+        if len(self.jobs) == 1:
+            self.jobs[0].take(self._pair_index[rows], self._starts[rows], decisions)
+            return
         with self._lock:
             self._decisions[rows] = decisions
             self._n_left -= np.bincount(self.owner[rows], minlength=len(self.jobs))
             scored = np.flatnonzero(self._n_left == 0)
             self._n_left[scored] = -1
         for place in scored.tolist():
-            job, mine = self.jobs[place], slice(*self._bounds[place : place + 2].tolist())
+            job, mine = self.jobs[place], slice(*self._bounds[place : place + 2])
             if not job.done:
                 job.take(self._pair_index[mine], self._starts[mine], self._decisions[mine])
 

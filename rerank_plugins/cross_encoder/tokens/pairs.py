@@ -150,7 +150,7 @@ class PairEncoder:
         ``max_length`` is one for all or one a pair. ``passage_ids`` are the ids of the passages
         where these have been read already.
         """
-        room = np.broadcast_to(max_length, len(passages)) - self._template.n_special
+        room = max_length - self._template.n_special
         distinct = list(dict.fromkeys(queries))
         if passage_ids is not None:
             query_ids = self._texts.encode(distinct)
@@ -160,7 +160,7 @@ class PairEncoder:
         else:
             query_ids = self._texts.encode(distinct)
             # A token beyond this cannot change what is kept, only say that something was cut.
-            limit = max(int(room.max()), *map(len, query_ids)) + 1
+            limit = max(int(np.max(room)), *map(len, query_ids)) + 1
             passage_ids = self._texts.encode(passages, limit)
         ids_of = dict(zip(distinct, query_ids, strict=True))
         n_query = np.fromiter((len(ids_of[query]) for query in queries), np.int64, len(queries))
@@ -178,7 +178,8 @@ class PairEncoder:
         if not truncated.any():
             return rows
         cut = self._windowed if windows else self._truncated
-        return cut(rows, [ids_of[query] for query in queries], room.tolist())
+        rooms = np.broadcast_to(room, len(passages)).tolist()
+        return cut(rows, [ids_of[query] for query in queries], rooms)
 
     def pack(self, rows: Rows, order: Sequence[int]) -> PackedPairs:
         """Return the rows at ``order`` end to end."""
