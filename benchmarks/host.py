@@ -67,7 +67,7 @@ def host_speed(
             queries, passages, max_length=MAX_LENGTH, windows=False, argument="passages"
         )
         queue.submit(job)
-        scores = model.rule.scores(job.future.result().decisions).tolist()
+        scores = model.rule.scores(job.result().decisions).tolist()
         return [scores if places is None else [scores[place] for place in places]]
 
     tokens_per_word, lengths = fitted_text(folder)

@@ -165,13 +165,13 @@ def submit(queue: ScoringQueue, *jobs: Job) -> None:
 
 def check(each: Job) -> None:
     """Wait for a job, and compare its scores with those worked out by hand."""
-    outcome = each.future.result(LONG)
+    outcome = each.result(LONG)
     wanted = [expected(q, p) for q, p in zip(each.queries, each.passages, strict=True)]
     assert outcome.decisions.tolist() == wanted
 
 
 def settles(holds: Callable[[], bool]) -> None:
-    """Wait until ``holds``: a future is settled a moment before its pairs are counted out."""
+    """Wait until ``holds``: a job is settled a moment before its pairs are counted out."""
     end = time.monotonic() + LONG
     while not holds():
         assert time.monotonic() < end

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from fake_model import FakeReplica, Gate, expected, fake_queue, job, rows_of
+from fake_model import FakeReplica, Gate, expected, fake_queue, job, rows_of, settles
 
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.queue.cache import ScoreCache
@@ -22,7 +22,7 @@ def computed(replica: FakeReplica) -> list[list[int]]:
 
 
 def check(each: Job) -> None:
-    outcome = each.future.result(LONG)
+    outcome = each.result(LONG)
     wanted = [expected(q, p) for q, p in zip(each.queries, each.passages, strict=True)]
     assert outcome.decisions.tolist() == wanted
 
@@ -77,7 +77,7 @@ def test_truncation_and_best_window_come_back_from_the_cache() -> None:
     for _ in range(2):
         call = job("0", ["1 1 1 1 9 1 1", "1"], max_length=8, windows=True)
         cache.submit(call)
-        outcomes.append(call.future.result(LONG))
+        outcomes.append(call.result(LONG))
     assert outcomes[0].window_starts.tolist() == outcomes[1].window_starts.tolist() == [3, 0]
     assert outcomes[0].decisions.tolist() == outcomes[1].decisions.tolist()
     queue.close()
@@ -125,7 +125,7 @@ def test_when_the_first_of_identical_calls_is_cancelled_the_others_get_its_work(
     cache.submit(first)
     assert gate.reached.acquire(timeout=LONG)
     cache.submit(second)
-    assert first.future.cancel()
+    assert first.cancel()
     gate.open()
     check(second)
     assert computed(replica) == [[1, 2], [1, 3]]
@@ -142,7 +142,7 @@ def test_when_all_of_them_are_cancelled_their_pairs_leave_the_queue() -> None:
         cache.submit(call)
     assert queue.stats().queued_pairs == 3
     for call in calls:
-        assert call.future.cancel()
+        assert call.cancel()
     assert queue.stats().queued_pairs == 1
     gate.open()
     run(cache, "1", ["2"])
@@ -166,7 +166,7 @@ def test_when_the_first_of_identical_calls_fails_the_others_try_again() -> None:
         cache.submit(call)
     gate.open()
     with pytest.raises(ScoringError, match="once"):
-        calls[0].future.result(LONG)
+        calls[0].result(LONG)
     for call in calls[1:]:
         check(call)
     queue.close()
@@ -184,7 +184,8 @@ def test_when_it_always_fails_everybody_gets_an_error_of_its_own() -> None:
     for call in calls:
         cache.submit(call)
     gate.open()
-    errors = {id(call.future.exception(LONG)) for call in calls}
+    settles(lambda: all(call.done for call in calls))
+    errors = {id(call.error) for call in calls}
     assert len(errors) == 5
     replica.before = lambda pairs: None
     run(cache, "1", ["2"])
@@ -219,7 +220,7 @@ def test_closing_the_queue_fails_everybody_who_waits() -> None:
     closer.start()
     for call in calls:
         with pytest.raises(ScorerClosedError):
-            call.future.result(LONG)
+            call.result(LONG)
     gate.open()
     closer.join(LONG)
     with pytest.raises(ScorerClosedError):
@@ -273,6 +274,6 @@ def test_a_call_that_starts_again_while_the_process_forks_gets_its_scores() -> N
     for each in (queue, cache):
         each.after_fork_in_parent()
     with pytest.raises(ScoringError):
-        first.future.result(LONG)
+        first.result(LONG)
     check(joined)
     queue.close()

@@ -29,7 +29,7 @@ def test_the_best_window_wins_and_the_earliest_of_equal_ones() -> None:
     text = "1 9 1 1 1 9 1"
     call = job("0", [text, "2 2 2 2 2 2 2", "5"], max_length=1 + SPECIAL + 4, windows=True)
     queue.submit(call)
-    outcome = call.future.result(LONG)
+    outcome = call.result(LONG)
     # [1 9 1 1]: 2+27+4+5 = 38; [1 1 9 1]: 2+3+36+5 = 46
     assert outcome.decisions.tolist() == [46.0, 28.0, 10.0]
     assert outcome.window_starts.tolist() == [3, 0, 0]
@@ -41,7 +41,7 @@ def test_truncation_is_counted() -> None:
     queue = fake_queue()
     call = job("1 1", ["5 5 5", "5 5 5 5", "5 5 5 5 5"], max_length=2 + SPECIAL + 3)
     queue.submit(call)
-    outcome = call.future.result(LONG)
+    outcome = call.result(LONG)
     assert outcome.truncated.tolist() == [False, True, True]
     assert outcome.decisions.tolist() == [3 + 15 + 20 + 25] * 3
     assert queue.stats().truncated == 2
@@ -88,7 +88,7 @@ def test_a_new_call_goes_before_the_next_part_of_a_very_long_passage() -> None:
     small = job("7", ["5"])
     queue.submit(long)
     check(small)
-    outcome = long.future.result(LONG)
+    outcome = long.result(LONG)
     last = [0, *words[-100:]]
     assert outcome.decisions.tolist() == [float(decision(last)), 10.0]
     assert outcome.window_starts.tolist() == [len(words) - 100, 0]
@@ -113,7 +113,7 @@ def test_a_call_that_comes_between_the_windows_of_a_long_passage_overtakes_them(
     long = job("0", ["1 " * 20_000], max_length=1 + SPECIAL + 100, windows=True)
     queue.submit(long)
     check(small)
-    long.future.result(LONG)
+    long.result(LONG)
     assert len(order) > 100
     assert order.index(True) <= 4
     queue.close()
@@ -122,14 +122,14 @@ def test_a_call_that_comes_between_the_windows_of_a_long_passage_overtakes_them(
 def test_a_call_that_is_cancelled_while_its_passage_is_read_stops_the_reading() -> None:
     def on_part(number: int) -> None:
         if number == 2:
-            long.future.cancel()
+            long.cancel()
 
     texts = PartsEncoder(on_part)
     planner = Planner(fake_encoder(texts), max_batch_tokens=4_000, n_workers=1)
     queue = ScoringQueue([FakeReplica()], planner, name="fake")
     long = job("0", ["1 " * (2 * PART_CHARACTERS)], max_length=104, windows=True)
     queue.submit(long)
-    settles(long.future.cancelled)
+    settles(lambda: long.cancelled)
     after = job("7", ["5"])
     queue.submit(after)
     check(after)

@@ -76,7 +76,7 @@ def test_waiting_calls_keep_their_own_lengths_and_windows() -> None:
         ]
 
     def outcomes(calls: list[Job]) -> list[list[list[object]]]:
-        found = [call.future.result(LONG) for call in calls]
+        found = [call.result(LONG) for call in calls]
         return [
             [each.decisions.tolist(), each.truncated.tolist(), each.window_starts.tolist()]
             for each in found
@@ -213,8 +213,8 @@ def test_a_cancelled_call_takes_its_pairs_out() -> None:
     waiting, in_lobby = job("2", passages(99)), job("3", passages(50))
     submit(queue, waiting, in_lobby)
     assert queue.stats().queued_pairs == 100
-    assert in_lobby.future.cancel()
-    assert waiting.future.cancel()
+    assert in_lobby.cancel()
+    assert waiting.cancel()
     assert queue.stats().queued_pairs == 1
     gate.open()
     check(running)
@@ -230,7 +230,7 @@ def test_cancelling_the_call_ahead_lets_the_next_one_in() -> None:
     queue = fake_queue(FakeReplica(gate), max_queued_pairs=10)
     first, second = job("1", passages(20)), job("2", passages(10))
     submit(queue, first, second)
-    assert first.future.cancel()
+    assert first.cancel()
     gate.open()
     check(second)
     queue.close()

@@ -68,7 +68,7 @@ def test_one_pair_that_does_not_fit_is_an_error_of_its_own_call_only() -> None:
     gate.open()
     check(small)
     with pytest.raises(OutOfMemoryError, match=r"one pair of 64 tokens .*smaller max_length"):
-        large.future.result(LONG)
+        large.result(LONG)
     queue.close()
 
 
@@ -91,7 +91,7 @@ def test_a_failing_model_fails_only_the_calls_it_fails_for(runs_ahead: bool) -> 
     for call in good:
         check(call)
     with pytest.raises(ScoringError, match=r"RuntimeError: broken kernel") as caught:
-        bad.future.result(LONG)
+        bad.result(LONG)
     assert isinstance(caught.value.__cause__, RuntimeError)
     queue.close()
 
@@ -106,7 +106,7 @@ def test_a_text_that_cannot_be_tokenised_fails_only_its_call() -> None:
     gate.open()
     check(good)
     with pytest.raises(ScoringError, match="could not be tokenised: ValueError"):
-        bad.future.result(LONG)
+        bad.result(LONG)
     queue.close()
 
 
@@ -139,7 +139,7 @@ def test_a_failure_while_batches_are_cut_leaves_the_queue_working() -> None:
     gate.open()
     for call in bad:
         with pytest.raises(OutOfMemoryError):
-            call.future.result(LONG)
+            call.result(LONG)
     for call in good:
         check(call)
     after = job("1", passages(3))
@@ -154,7 +154,7 @@ def test_a_worker_that_dies_leaves_nobody_waiting(caplog: pytest.LogCaptureFixtu
     call = job("1", passages(3))
     queue.submit(call)
     with pytest.raises(RerankError):
-        call.future.result(LONG)
+        call.result(LONG)
     with pytest.raises(ScorerClosedError):
         queue.submit(job("1", ["1"]))
     assert "a worker thread failed" in caplog.text
@@ -176,7 +176,7 @@ def test_nan_names_the_passage_by_its_place_in_the_callers_list() -> None:
     )
     queue.submit(call)
     with pytest.raises(NonFiniteScoreError, match=r"nan for pairs\[4\], the passage '13'"):
-        call.future.result(LONG)
+        call.result(LONG)
     queue.close()
 
 
@@ -190,5 +190,5 @@ def test_a_model_that_returns_too_few_scores_is_an_error() -> None:
     call = job("1", passages(3))
     queue.submit(call)
     with pytest.raises(ScoringError, match=r"array \(2,\)"):
-        call.future.result(LONG)
+        call.result(LONG)
     queue.close()

@@ -39,7 +39,7 @@ def test_closing_fails_what_waits_and_lets_the_running_batch_end() -> None:
     closer.start()
     for call in (waiting, in_lobby):
         with pytest.raises(ScorerClosedError, match="fake was closed while this call waited"):
-            call.future.result(LONG)
+            call.result(LONG)
     gate.open()
     check(running)
     closer.join(LONG)
@@ -79,7 +79,7 @@ def test_a_batch_that_fails_while_the_queue_closes_leaves_nobody_waiting(
     closer.join(LONG)
     for call in calls:
         with pytest.raises(RerankError):
-            call.future.result(0)
+            call.result(0)
 
 
 def test_closing_ends_the_threads() -> None:
@@ -139,13 +139,13 @@ def test_what_is_asked_while_the_process_forks_is_done_after_it() -> None:
             queue.submit(later)
 
     threads = [threading.Thread(target=ask)]
-    threads += [threading.Thread(target=waiting.future.cancel)]
+    threads += [threading.Thread(target=waiting.cancel)]
     for thread in threads:
         thread.start()
-    settles(waiting.future.cancelled)
+    settles(lambda: waiting.cancelled)
     gate.open()
     resting.join(LONG)
-    threads += [threading.Thread(target=later.future.cancel), threading.Thread(target=queue.close)]
+    threads += [threading.Thread(target=later.cancel), threading.Thread(target=queue.close)]
     for thread in threads[2:]:
         thread.start()
     assert threads[0].is_alive()
@@ -162,7 +162,7 @@ def test_a_callback_that_asks_again_while_the_process_forks_gets_its_scores() ->
     gate = Gate()
     queue = fake_queue(FakeReplica(gate, n_workers=2))
     first, second = job("1", ["1"]), job("2", passages(5))
-    first.future.add_done_callback(lambda _: queue.submit(second))
+    first.add_done_callback(lambda _: queue.submit(second))
     queue.submit(first)
     assert gate.reached.acquire(timeout=LONG)
     resting = threading.Thread(target=queue.before_fork)

@@ -127,7 +127,7 @@ def test_whoever_stops_waiting_takes_the_pairs_out(
 
     call = job("1", ["1"])
     asyncio.run(run(call))
-    assert call.future.cancelled()
+    assert call.cancelled
 
 
 def test_scores_that_come_after_the_loop_has_closed_are_dropped_in_silence(

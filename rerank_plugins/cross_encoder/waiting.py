@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import functools
 import threading
 from collections import deque
@@ -17,41 +16,39 @@ def wait(job: Job, timeout_s: float | None) -> Outcome:
     """Return the job's outcome, or raise its error, or `DeadlineExceededError`."""
     try:
         try:
-            return job.future.result(timeout_s)
-        except concurrent.futures.TimeoutError:
-            pass  # this wait's end, or the job's own error
+            return job.result(timeout_s)
+        except TimeoutError:
+            pass
         # A job that ends at this very moment cannot be cancelled, and counts.
-        if job.future.cancel():
+        if job.cancel():
             raise _too_late(job, timeout_s)
-        return job.future.result()
+        return job.result()
     finally:
-        job.future.cancel()  # after an interrupt; does nothing to a finished one
+        job.cancel()  # after an interrupt; does nothing to a finished one
 
 
 async def wait_async(job: Job, timeout_s: float | None) -> Outcome:
     """Do what `wait` does, and leave the event loop free."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
-    # What asyncio.wrap_future() does, with a third of its objects: those of a thousand waiting
-    # calls bring the next full garbage collection nearer, which holds up the loop.
-    job.future.add_done_callback(functools.partial(_wake_from_thread, loop, waiter))
+    job.add_done_callback(functools.partial(_wake_from_thread, loop, waiter))
     try:
         if timeout_s is None:
             await waiter
         else:
             await asyncio.wait([waiter], timeout=timeout_s)
-            if not job.future.done():
+            if not job.done:
                 raise _too_late(job, timeout_s)
         turn = _leaving.turn(loop)
         if turn is not None:
             await turn
-        return job.future.result()
+        return job.result()
     except GeneratorExit:
         # The loop is gone, and the garbage collector ends this coroutine, in any thread.
-        lifecycle.run_elsewhere(job.future.cancel)
+        lifecycle.run_elsewhere(job.cancel)
         raise
     except BaseException:
-        job.future.cancel()  # does nothing to a finished one
+        job.cancel()  # does nothing to a finished one
         raise
 
 

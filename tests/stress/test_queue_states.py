@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import torch
-from fake_model import FakeReplica, expected, fake_queue, job
+from fake_model import FakeReplica, expected, fake_queue, job, settles
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -69,12 +69,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.all.append(new)
         except OverloadedError:
             assert self.when_full == "raise"
-            new.future.cancel()
+            new.cancel()
         return new
 
     @rule(which=consumes(jobs))
     def cancel(self, which: Job) -> None:
-        which.future.cancel()
+        which.cancel()
 
     @rule(count=st.integers(1, 5))
     def step(self, count: int) -> None:
@@ -95,15 +95,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.step_by.allowed.release(10_000)
         n_errors = 0
         for each in self.all:
-            if each.future.cancelled():
+            if each.cancelled:
                 continue
-            error = each.future.exception(LONG)
+            settles(lambda: each.done)  # noqa: B023 - called at once
+            error = each.error
             if error is not None:
                 assert isinstance(error, (ScoringError, MemoryError))
                 n_errors += 1
             else:
                 wanted = [expected(q, p) for q, p in zip(each.queries, each.passages, strict=True)]
-                assert each.future.result().decisions.tolist() == wanted
+                assert each.result().decisions.tolist() == wanted
         assert n_errors <= self.failed
         self.queue.close()
         assert self.queue.stats().queued_pairs == 0

@@ -88,14 +88,14 @@ class ScoreCache:
         return len(self._entries)
 
     def submit(self, job: Job) -> None:
-        """Take a job. Its future holds the outcome; cancelling the future takes its pairs out."""
+        """Take a job, which will hold the outcome; cancelling it takes its pairs out."""
         self._queue.check_usable()
         call = _Call(job)
         for place in range(job.n_pairs):
             call.lacking[_key(job, place)] = place
         n_computed = self._start(call)
         self._queue.counters.add(calls=1, pairs=job.n_pairs, cache_hits=job.n_pairs - n_computed)
-        job.future.add_done_callback(lambda _: self._left(call))
+        job.add_done_callback(lambda _: self._left(call))
 
     def _start(self, call: _Call) -> int:
         """Fill what is known, join what is on its way, start the rest; return how many pairs."""
@@ -112,7 +112,7 @@ class ScoreCache:
             flight.job.fail(error)  # for the calls that have joined meanwhile
             self._landed(flight)
             raise
-        flight.job.future.add_done_callback(lambda _: self._landed(flight))
+        flight.job.add_done_callback(lambda _: self._landed(flight))
         return len(flight.keys)
 
     def _take_off(self, call: _Call) -> _Flight | None:
@@ -134,9 +134,8 @@ class ScoreCache:
 
     def _landed(self, flight: _Flight) -> None:
         """Hand on what a flight brought, or start again for those who only joined it."""
-        future = flight.job.future
-        error = None if future.cancelled() else future.exception()
-        outcome = None if future.cancelled() or error else future.result()
+        error = flight.job.error
+        outcome = None if flight.job.cancelled or error else flight.job.result()
         finished: list[_Call] = []
         with self._lock:
             for place, key in enumerate(flight.keys):
@@ -188,7 +187,7 @@ class ScoreCache:
                     if self._flights.get(key) is flight:
                         del self._flights[key]
         for flight in abandoned:
-            flight.job.future.cancel()
+            flight.job.cancel()
 
     def before_fork(self) -> None:
         self._lock.acquire()

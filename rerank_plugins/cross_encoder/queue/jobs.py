@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,12 +11,13 @@ import numpy.typing as npt
 
 from rerank_plugins.cross_encoder.batches import IntArray
 from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
+from rerank_plugins.cross_encoder.queue.promise import Promise
 from rerank_plugins.errors import NonFiniteScoreError
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a job's future holds: decision, truncation and best window's start of each pair."""
+    """What a job ends with: decision, truncation and best window's start of each pair."""
 
     decisions: FloatArray
     truncated: npt.NDArray[np.bool_]
@@ -40,12 +39,12 @@ class Reading:
     ids: list[IntArray] = field(default_factory=list)
 
 
-class Job:
-    """The pairs of one call, how far they are, and the future its caller waits on.
+class Job(Promise[Outcome]):
+    """The pairs of one call, how far they are, and the outcome that its caller waits for.
 
-    A caller only waits, or cancels the future. ``admitted``, ``planning`` and ``tag`` belong to
+    A caller only waits, or cancels the job. ``admitted``, ``planning`` and ``tag`` belong to
     the queue, which changes them under its own lock, and ``reading`` to the one worker that plans
-    the job; what is scored has a lock of the job's own, because several workers may bring scores
+    the job; what is scored is under the promise's lock, because several workers may bring scores
     at once.
     """
 
@@ -59,13 +58,13 @@ class Job:
         indices: Sequence[int] | None = None,
         argument: str = "passages",
     ) -> None:
+        super().__init__()
         self.queries = queries
         self.passages = passages
         self.max_length = max_length
         self.windows = windows
         self.indices = indices  # of the pairs in the caller's argument; None: 0, 1, 2 ...
         self.argument = argument
-        self.future: Future[Outcome] = Future()
         self.submitted = time.perf_counter()
         self.admitted = False  # counts against the queue's bound
         self.planning = False  # a worker tokenises its next slice
@@ -73,7 +72,6 @@ class Job:
         self.n_planned = 0  # pairs that have been tokenised
         self.reading: Reading | None = None  # the next pair's passage, while it is read in parts
         self._n_waiting_rows = 0  # rows tokenised, not yet scored
-        self._lock = threading.Lock()
         self._outcome = Outcome.empty(len(passages))
 
     @property
@@ -83,10 +81,6 @@ class Job:
     @property
     def n_unplanned(self) -> int:
         return self.n_pairs - self.n_planned
-
-    @property
-    def done(self) -> bool:
-        return self.future.done()
 
     def place(self, index: int) -> int:
         """Return where pair ``index`` stands in the argument that the caller gave."""
@@ -139,20 +133,6 @@ class Job:
         winners = order[(ahead > 0) | ((ahead == 0) & earlier)]
         best[pair_index[winners]] = decisions[winners]
         best_starts[pair_index[winners]] = starts[winners]
-
-    def finish(self, outcome: Outcome) -> None:
-        """Hand ``outcome`` to whoever waits. Runs callbacks: hold no lock while calling."""
-        try:
-            self.future.set_result(outcome)
-        except InvalidStateError:
-            pass  # cancelled or failed meanwhile; nobody waits any more
-
-    def fail(self, error: BaseException) -> None:
-        """Hand ``error`` to whoever waits. Runs callbacks: hold no lock while calling."""
-        try:
-            self.future.set_exception(error)
-        except InvalidStateError:
-            pass
 
     def _not_finite(self, index: int, decision: float) -> NonFiniteScoreError:
         return NonFiniteScoreError(

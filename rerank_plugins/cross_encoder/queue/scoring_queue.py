@@ -1,11 +1,11 @@
 """Many callers in, one stream of batches out: merging, bounds, lifecycle.
 
-Callers put a `Job` in and wait on its future. Worker threads, some for each device, take the
+Callers put a `Job` in and wait for its outcome. Worker threads, some for each device, take the
 work that the `Schedule` gives them: whoever finds too few batches ready plans the next ones
 (tokenises and cuts), while the others go on computing. There is no thread between a caller and a
 worker, so an idle scorer adds one hand-over, and nothing ever waits for more work to come.
 
-The queue's lock is held for bookkeeping alone. Nothing is computed, and no future is settled
+The queue's lock is held for bookkeeping alone. Nothing is computed, and no job is settled
 (which runs the callbacks of others), while it is held.
 """
 
@@ -15,7 +15,6 @@ import functools
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 
 from rerank_plugins.cross_encoder import lifecycle
 from rerank_plugins.cross_encoder.queue import cores
@@ -63,7 +62,7 @@ class ScoringQueue:
         self.begun = threading.Barrier(1)
         self._changed = threading.Condition(threading.Lock())
         self._schedule = Schedule(self._planner)
-        self._open: dict[Future[Outcome], Job] = {}  # every unfinished job, by its future
+        self._open: dict[Job, None] = {}  # every unfinished job
         self._admission = self._new_admission()
         self._workers: list[Worker] = []
         self._resting: list[Worker] = []  # while the process forks
@@ -74,7 +73,7 @@ class ScoringQueue:
         return self._closed
 
     def submit(self, job: Job, *, new_call: bool = True) -> None:
-        """Take a job. Its future holds the outcome; cancelling the future takes its pairs out.
+        """Take a job, which will hold the outcome; cancelling it takes its pairs out.
 
         ``new_call=False`` leaves the counting of calls and pairs to the caller.
         """
@@ -89,23 +88,23 @@ class ScoringQueue:
         if job.n_pairs == 0:
             job.finish(Outcome.empty(0))
         else:
-            job.future.add_done_callback(self._settled)
+            job.add_done_callback(self._settled)
 
     def _take(self, job: Job) -> None:
         self._admission.check(job)
         if not self._workers:
             self._start_workers()
-        self._open[job.future] = job
+        self._open[job] = None
         if self._admission.enter(job):
             self._schedule.add(job)
             self._changed.notify()
 
-    def _settled(self, future: Future[Outcome]) -> None:
+    def _settled(self, job: Job) -> None:
         """Forget a job that was finished, failed or cancelled, and let the next ones in."""
         with self._changed:
-            job = self._open.pop(future, None)
-            if job is None:
+            if job not in self._open:
                 return  # of the time before a fork
+            del self._open[job]
             self._schedule.remove(job)
             for entered in self._admission.leave(job):
                 self._schedule.add(entered)
@@ -185,7 +184,7 @@ class ScoringQueue:
         with self._changed:
             self._closed = True
             self._schedule.clear()
-            waiting = list(self._open.values())
+            waiting = list(self._open)
             self._changed.notify_all()
         for job in waiting:
             failure = ScoringError(f"a worker of {self.name} failed: {error!r}; make a new scorer")
@@ -196,7 +195,7 @@ class ScoringQueue:
         """Take note that a worker has ended; after the last one nobody may wait any more."""
         with self._changed:
             self._workers.remove(worker)
-            rest = [] if self._workers else list(self._open.values())
+            rest = [] if self._workers else list(self._open)
         self._fail_closed(rest)
 
     # -- lifecycle ------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Worker:
     """A thread that takes work from its queue until the queue is closed."""
 
     def __init__(self, queue: Source, planner: Planner, replica: Replica, name: str) -> None:
-        # Held while it tokenises or computes, in native code, and never while it settles a future,
+        # Held while it tokenises or computes, in native code, and never while it settles a job,
         # whose callbacks may want any lock: a process that forks waits for it.
         self.running = threading.Lock()
         self._queue = queue
