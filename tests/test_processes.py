@@ -130,6 +130,16 @@ for _ in range(3):
 while not scorer.stats.batches:
     time.sleep(0.001)
 """,
+    # Its workers are the last to hold the model, and free it while the process ends.
+    **{
+        f"exit {pause_s} s after a scorer was let go": f"""
+def use():
+    return CrossEncoderScorer(FOLDER, device="cpu").score(QUERY, PASSAGES)
+assert len(use()) == len(PASSAGES)
+time.sleep({pause_s})
+"""
+        for pause_s in (0, 0.001, 0.01)
+    },
     "exit without a close, after a scorer was dropped": """
 import gc
 scorer = CrossEncoderScorer(FOLDER, device="cpu")

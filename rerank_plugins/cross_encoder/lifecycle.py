@@ -11,7 +11,7 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 
@@ -35,12 +35,23 @@ _registered: weakref.WeakSet[Forkable] = weakref.WeakSet()
 # Guards the set, and lets one fork at a time through the three steps.
 _lock = threading.Lock()
 _resting: list[Forkable] = []
+# What the end of the process waits for. A thread that is the last to hold a tensor frees it, and
+# the process is aborted if the interpreter ends meanwhile.
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_threads_lock = threading.Lock()  # innermost, so free whenever every owner is at rest
+_elsewhere: list[threading.Lock] = []  # each held until its thread has let go of its function
 
 
 def register(owner: Forkable) -> None:
     """Keep ``owner`` safe over forks, and close it at interpreter exit."""
     with _lock:
         _registered.add(owner)
+
+
+def join_at_exit(threads: Iterable[threading.Thread]) -> None:
+    """Let the end of the process wait for ``threads``, which their owner's ``close`` ends."""
+    with _threads_lock:
+        _threads.update(threads)
 
 
 def run_elsewhere(function: Callable[[], object]) -> None:
@@ -50,10 +61,21 @@ def run_elsewhere(function: Callable[[], object]) -> None:
     one that holds the very lock which ``function`` needs. A plain thread: `threading.Thread`
     would wait for its start.
     """
+    ended = threading.Lock()
+    ended.acquire()
+    _elsewhere.append(ended)
     try:
-        _thread.start_new_thread(function, ())
+        _thread.start_new_thread(_run, ([function], ended))
     except RuntimeError:
-        pass  # the interpreter is ending, and closes everything itself
+        _elsewhere.remove(ended)  # the interpreter is ending, and closes everything itself
+
+
+def _run(work: list[Callable[[], object]], ended: threading.Lock) -> None:
+    try:
+        work.pop()()
+    finally:
+        _elsewhere.remove(ended)
+        ended.release()
 
 
 def _before_fork() -> None:
@@ -76,6 +98,8 @@ def _after_fork_in_child() -> None:
     for owner in list(_registered):
         owner.after_fork_in_child()
     _resting.clear()
+    _threads.clear()
+    _elsewhere.clear()
     _lock.release()
 
 
@@ -86,6 +110,13 @@ def _close_all() -> None:
         owners = list(_registered)
     for owner in owners:
         owner.close()
+    del owners
+    for ended in list(_elsewhere):
+        ended.acquire()
+    with _threads_lock:
+        threads = list(_threads)
+    for thread in threads:
+        thread.join()
 
 
 if hasattr(os, "register_at_fork"):

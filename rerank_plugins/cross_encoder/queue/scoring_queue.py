@@ -134,6 +134,7 @@ class ScoringQueue:
                 "the interpreter is ending, or the process has too many threads"
             ) from error
         self._workers = threads
+        lifecycle.join_at_exit(worker.thread for worker in threads)
 
     def next_work(self, *, wait: bool) -> Batch | list[Slice] | None:
         """Return the batch to run or the slices to plan now; None if there is neither."""
