@@ -21,6 +21,10 @@ from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.benchmark import Call, Texts
 from rerank_plugins.errors import DeadlineExceededError
 
+OWN = "16 clients, one scorer"
+BULK = "one bulk call"
+LOCKED = "16 clients, sentence-transformers behind a lock"
+ONE_EACH = "16 clients, sentence-transformers one model each"
 CALLS_A_CLIENT = 6
 BULK_PAIRS = 50_000
 # The bulk call is taken back when this much of it has been watched.
@@ -56,40 +60,64 @@ def throughput(scorer: CrossEncoderScorer, repeats: int, folder: str) -> dict[st
         seconds = time.perf_counter() - begin
         return {"seconds": seconds, "docs_per_s": len(pairs) / seconds}
 
-    contestants: dict[str, Callable[[Sequence[Call]], dict[str, Any]]] = {
-        "one bulk call": bulk,
-        "16 clients, one scorer": lambda calls: client_run(lambda _: scorer.score, calls),
-        "16 clients, sentence-transformers behind a lock": lambda calls: client_run(
-            lambda _: locked, calls
-        ),
-        "16 clients, sentence-transformers one model each": lambda calls: client_run(
-            lambda number: lambda query, passages: predict(peers[number], query, passages), calls
-        ),
-    }
+    def clients(calls: Sequence[Call]) -> dict[str, Any]:
+        return client_run(lambda _: scorer.score, calls)
+
     texts = Texts(1)
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
-    for repeat in range(repeats + 1):
-        order = list(contestants)
-        random.Random(repeat).shuffle(order)
-        for name in order:
-            # New text for each: passages seen before would be read from the token memo.
-            run = contestants[name](texts.calls(workload(N_CLIENTS * CALLS_A_CLIENT)))
-            if repeat:  # the first round warms up
-                runs[name].append(run)
-    own = "16 clients, one scorer"
+    # A few per cent are looked for here: more and longer rounds, nothing slow between the two.
+    beside_bulk = _rounds(
+        texts, {BULK: bulk, OWN: clients}, n_rounds=4 * repeats, calls_a_client=2 * CALLS_A_CLIENT
+    )
+    beside_peers = _rounds(
+        texts,
+        {
+            OWN: clients,
+            LOCKED: lambda calls: client_run(lambda _: locked, calls),
+            ONE_EACH: lambda calls: client_run(
+                lambda number: lambda query, passages: predict(peers[number], query, passages),
+                calls,
+            ),
+        },
+        n_rounds=repeats,
+        calls_a_client=CALLS_A_CLIENT,
+    )
     return {
         "n_clients": N_CLIENTS,
         "n_candidates": N_CANDIDATES,
-        "calls_a_client": CALLS_A_CLIENT,
-        "runs": runs,
-        "ratios": {
-            name: [
-                mine["docs_per_s"] / other["docs_per_s"]
-                for mine, other in zip(runs[own], runs[name], strict=True)
-            ]
-            for name in contestants
-            if name != own
-        },
+        "runs": beside_bulk | {name: beside_peers[name] for name in (LOCKED, ONE_EACH)},
+        "ratios": _ratios(beside_bulk) | _ratios(beside_peers),
+    }
+
+
+def _rounds(
+    texts: Texts,
+    contestants: dict[str, Callable[[Sequence[Call]], dict[str, Any]]],
+    *,
+    n_rounds: int,
+    calls_a_client: int,
+) -> dict[str, list[dict[str, Any]]]:
+    """Time all contestants in each round, in another order, on new text for each."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
+    for number in range(n_rounds + 1):
+        order = list(contestants)
+        random.Random(number).shuffle(order)
+        for name in order:
+            # New text for each: passages seen before would be read from the token memo.
+            run = contestants[name](texts.calls(workload(N_CLIENTS * calls_a_client)))
+            if number:  # the first round warms up
+                runs[name].append(run)
+    return runs
+
+
+def _ratios(runs: dict[str, list[dict[str, Any]]]) -> dict[str, list[float]]:
+    """Return how many times as fast the clients on one scorer are, round by round."""
+    return {
+        name: [
+            mine["docs_per_s"] / other["docs_per_s"]
+            for mine, other in zip(runs[OWN], runs[name], strict=True)
+        ]
+        for name in runs
+        if name != OWN
     }
 
 
