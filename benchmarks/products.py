@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from rerank_plugins.cross_encoder.bert import Linear
-from rerank_plugins.cross_encoder.cpu import PackedLinear
+from rerank_plugins.cross_encoder.linear import PackedLinear
 
 Shape = tuple[int, int, int]  # rows, inner, columns
 AttentionShape = tuple[int, int, int, int, int]  # pairs, heads, queries, keys, head width

@@ -18,7 +18,8 @@ from rerank_plugins.cross_encoder.queue.jobs import Job
 from rerank_plugins.cross_encoder.queue.plan import Planner
 from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
 from rerank_plugins.cross_encoder.tokens.encoders import TextEncoder
-from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, PairTemplate
+from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder
+from rerank_plugins.cross_encoder.tokens.template import PairTemplate
 
 SPECIAL = 3  # tokens a pair that are no words
 LONG = 60.0  # seconds after which a wait that should end has failed

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from transformers import BertTokenizer
 
 from rerank_plugins.cross_encoder.tokens.encoders import text_encoder
-from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, PairTemplate, longest_first
+from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, longest_first
+from rerank_plugins.cross_encoder.tokens.template import PairTemplate
 from rerank_plugins.errors import InvalidArgumentError
 
 

@@ -32,12 +32,9 @@ from rerank_plugins.cross_encoder.tokens.encoders import (
     TokenizerEncoder,
     text_encoder,
 )
+from rerank_plugins.cross_encoder.tokens.rules import WordPieceRules
 from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
-from rerank_plugins.cross_encoder.tokens.wordpiece import (
-    TABLE_BYTES,
-    WordPieceEncoder,
-    WordPieceRules,
-)
+from rerank_plugins.cross_encoder.tokens.wordpiece import TABLE_BYTES, WordPieceEncoder
 
 
 @settings(max_examples=400, deadline=None)

@@ -24,7 +24,8 @@ from rerank_plugins.cross_encoder.devices import (
     resolve_dtype,
 )
 from rerank_plugins.cross_encoder.tokens.encoders import text_encoder
-from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, PairTemplate
+from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder
+from rerank_plugins.cross_encoder.tokens.template import PairTemplate
 from rerank_plugins.errors import DeviceError, InvalidArgumentError, ModelLoadError, RerankError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Query ids and passage ids in, whole pairs out: special tokens, truncation, windows, packing."""
+"""Query ids and passage ids in, whole pairs out: truncation, windows, packing."""
 
 from __future__ import annotations
 
@@ -11,64 +11,16 @@ import numpy.typing as npt
 import tokenizers
 
 from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.tokens.template import PairTemplate
 from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
-from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
+from rerank_plugins.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from rerank_plugins.cross_encoder.tokens.encoders import TextEncoder
 
 # Neighbouring windows of a long passage share this part of their tokens, so that a sentence cut
 # by the end of one stands whole in the next.
 WINDOW_OVERLAP = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class PairTemplate:
-    """Where a tokenizer puts special tokens around a pair: ``prefix query middle passage suffix``.
-
-    BERT: ``[CLS] query [SEP] passage [SEP]``, type 0 up to the first ``[SEP]``, then 1.
-    """
-
-    prefix: IntArray
-    middle: IntArray
-    suffix: IntArray
-    query_type: int
-    passage_type: int
-
-    @property
-    def n_special(self) -> int:
-        return len(self.prefix) + len(self.middle) + len(self.suffix)
-
-    @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
-        """Read the template off one encoded pair."""
-        encoding = tokenizer("a", "b", return_token_type_ids=True)
-        ids = np.asarray(encoding["input_ids"], np.int32)
-        types = encoding.get("token_type_ids") or [0] * len(ids)
-        owners = encoding.sequence_ids(0)
-        query = [index for index, owner in enumerate(owners) if owner == 0]
-        passage = [index for index, owner in enumerate(owners) if owner == 1]
-        if not query or not passage or query[-1] > passage[0]:
-            raise UnsupportedModelError(
-                f"{type(tokenizer).__name__} does not put the query before the passage; "
-                "score this model with sentence-transformers"
-            )
-        tail = passage[0]
-        if len(set(types[:tail])) > 1 or len(set(types[tail:])) > 1:
-            raise UnsupportedModelError(
-                f"{type(tokenizer).__name__} gives token types {types} to a pair, where one type "
-                "up to the passage and one from there on was expected; "
-                "score this model with sentence-transformers"
-            )
-        return cls(
-            prefix=ids[: query[0]],
-            middle=ids[query[-1] + 1 : tail],
-            suffix=ids[passage[-1] + 1 :],
-            query_type=types[0],
-            passage_type=types[tail],
-        )
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Texts in groups and in bytes, ids as shared arrays: what every encoder in `tokens.py` does."""
+"""Texts in groups and in bytes, ids as shared arrays: what every encoder here does."""
 
 from __future__ import annotations
 
