@@ -17,7 +17,6 @@ from torch import Tensor
 from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.bert import ActivationName, BertWeights, Layer, Linear
 from rerank_plugins.cross_encoder.cpu import (
-    FUSED,
     ClsLayer,
     EmbeddingRows,
     EncoderForward,
@@ -25,6 +24,7 @@ from rerank_plugins.cross_encoder.cpu import (
     attend,
     query_key_value,
 )
+from rerank_plugins.cross_encoder.linear import FUSED
 from rerank_plugins.cross_encoder.rows import Rows
 from rerank_plugins.errors import DeviceError
 
