@@ -23,6 +23,7 @@ from benchmarks.products import (
     attention_products_s,
     attention_s,
     copy_bytes_per_s,
+    embedding_s,
     norm_s,
     product_s,
 )
@@ -93,6 +94,11 @@ class Bench:
 
     def norm_s_per_row(self, n_rows: int, hidden: int) -> float:
         took = norm_s((n_rows, hidden), self._dtype, n_threads=self._n_threads, times=self._times)
+        return took / n_rows
+
+    def embedding_s_per_row(self, n_rows: int, model: ModelShape) -> float:
+        shape = (n_rows, model.vocabulary, model.hidden)
+        took = embedding_s(shape, self._dtype, n_threads=self._n_threads, times=self._times)
         return took / n_rows
 
     def copy_bytes_per_s(self, n_bytes: int) -> float:
@@ -208,7 +214,10 @@ def _bounded(
         LAST: rows[LAST] * hidden * item,
         "attention": rows["attention"] * 4 * hidden * item,
     }
-    alone = {"norms": rows["norms"] * bench.norm_s_per_row(batch_rows, hidden)}
+    alone = {
+        "norms": rows["norms"] * bench.norm_s_per_row(batch_rows, hidden),
+        "embeddings": rows["embeddings"] * bench.embedding_s_per_row(batch_rows, model),
+    }
     for name in (ROWS, "embeddings", "norms"):
         steps.append(
             Step(
@@ -248,7 +257,19 @@ def _bounded(
     )
     per_pair = 2 * (4 * hidden**2 + 2 * hidden * model.feed_forward)
     flop = run["n_pairs"] * per_pair + 4 * rows[LAST] * hidden
-    steps.append(Step(name=LAST, seconds=seconds[LAST], flop=flop, n_bytes=moved[LAST]))
+    # Of the last layer, its attention: the heads' queries of [CLS], in the hidden space.
+    last: Counter[AttentionShape] = Counter()
+    for (n_pairs, _, _, keys, _), count in attention.items():
+        last[n_pairs, 1, model.heads, keys, hidden] += count
+    steps.append(
+        Step(
+            name=LAST,
+            seconds=seconds[LAST],
+            flop=flop,
+            n_bytes=moved[LAST],
+            operation_s=bench.attention_s(last, products_only=False) / (model.layers - 1),
+        )
+    )
     for step in steps:
         step.bytes_s = step.n_bytes / rate
     copies = {"state_bytes": state, "copy_bytes_per_s": rate, "large_copy_bytes_per_s": large}

@@ -20,6 +20,8 @@ class Shape:
     layers: int
     hidden: int
     feed_forward: int
+    heads: int
+    vocabulary: int
 
     @classmethod
     def of(cls, folder: str) -> Shape:
@@ -28,6 +30,8 @@ class Shape:
             layers=config["num_hidden_layers"],
             hidden=config["hidden_size"],
             feed_forward=config["intermediate_size"],
+            heads=config["num_attention_heads"],
+            vocabulary=config["vocab_size"],
         )
 
     def flop_per_pair(self, tokens: float) -> float:

@@ -123,6 +123,23 @@ def norm_s(shape: Sequence[int], dtype: torch.dtype, *, n_threads: int, times: i
     return best_s(prepare, n_threads=n_threads, times=times)
 
 
+def embedding_s(
+    shape: tuple[int, int, int], dtype: torch.dtype, *, n_threads: int, times: int
+) -> float:
+    """Return the seconds of adding up two rows of a table for each token.
+
+    ``shape`` is the tokens, the rows of the table, the hidden size.
+    """
+    n_tokens, n_rows, hidden = shape
+
+    def prepare() -> Callable[[], object]:
+        table = torch.randn(n_rows, hidden).to(dtype)
+        indices = torch.randint(n_rows, (n_tokens, 2), dtype=torch.int32)
+        return lambda: F.embedding_bag(indices, table, mode="sum")
+
+    return best_s(prepare, n_threads=n_threads, times=times)
+
+
 def copy_bytes_per_s(n_bytes: int, *, n_threads: int, times: int) -> float:
     """Return bytes read and written a second and thread, copying ``n_bytes`` over and over."""
 

@@ -2,7 +2,8 @@
 
 Every contestant is in this process, gets the same text in turn, and must give equal scores before
 it is timed. Results go to ``benchmarks/results/``; `benchmarks.report` makes the tables. On a CPU
-all of it takes about ten minutes; ``--only`` runs some parts, ``--device cuda`` the ones for a GPU.
+all of it takes about ten minutes; ``--device cuda`` runs the parts for a GPU. ``--only`` runs some
+parts, and where the results file is there, replaces these in it and notes their commit.
 """
 
 from __future__ import annotations
@@ -108,7 +109,12 @@ def main() -> None:
         "device": device,
         "max_length": MAX_LENGTH,
         "repeats": repeats,
+        "later_parts": {},
     }
+    if arguments.only is not None and output.exists():
+        later = {key: result["environment"][key] for key in ("commit", "date")}
+        result = json.loads(output.read_text(encoding="utf-8"))
+        result.setdefault("later_parts", {}).update(dict.fromkeys(arguments.only, later))
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as work, progress() as tell:
         if kind == "cpu":

@@ -97,8 +97,9 @@ def test_the_host_alone_is_timed_on_every_workload(tmp_path: Path) -> None:
 def test_floor_counts_the_last_layer_for_cls_alone() -> None:
     # One layer of hidden 2 on 3 tokens: keys and values 2 * 2 * (2 * 2) * 3, attention of one
     # query 4 * 2 * 3. A layer before it: 2 * (4 * 4 + 2 * 2 * 5) * 3 and attention 4 * 2 * 9.
-    assert Shape(layers=1, hidden=2, feed_forward=5).flop_per_pair(3) == 48 + 24
-    assert Shape(layers=2, hidden=2, feed_forward=5).flop_per_pair(3) == 48 + 24 + 216 + 72
+    one = Shape(layers=1, hidden=2, feed_forward=5, heads=1, vocabulary=9)
+    assert one.flop_per_pair(3) == 48 + 24
+    assert replace(one, layers=2).flop_per_pair(3) == 48 + 24 + 216 + 72
 
 
 def test_a_step_is_timed_without_the_steps_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,8 @@ def test_the_breakdown_names_every_step_and_counts_the_arithmetic(
     products = [steps[name]["flop"] / unit for name in trace.PRODUCTS]
     assert products == [3.0, 1.0, 4.0, 4.0]
     assert all(step["limit_s"] >= step["bound_s"] for step in found["steps"])
-    assert steps["norms"]["operation_s"] > 0
+    for name in ("norms", "embeddings", trace.LAST):
+        assert steps[name]["operation_s"] > 0
     assert steps["attention"]["operation_s"] >= steps["attention"]["product_s"] > 0
     # Padding can only add to what the floor counts.
     assert sum(step["flop"] for step in found["steps"]) > 2 * 128 * 128 * 6 * 27 * 12

@@ -14,7 +14,11 @@ def breakdown_table(speed: Speed) -> str:
     found = speed.raw.get("breakdown")
     if not found:
         return NOT_YET
-    return "\n\n".join(part for dtype, each in found.items() for part in _parts(dtype, each))
+    parts = [part for dtype, each in found.items() for part in _parts(dtype, each)]
+    later = speed.raw.get("later_parts", {}).get("breakdown")
+    if later:
+        parts.append(f"Measured after the rest, at commit {later['commit']}, {later['date']}.")
+    return "\n\n".join(parts)
 
 
 def _parts(dtype: str, found: dict[str, Any]) -> tuple[str, str]:
