@@ -62,14 +62,18 @@ def _parts(dtype: str, found: dict[str, Any]) -> tuple[str, str]:
         "PyTorch's operation alone, ms",
     )
     reached = found["achieved_over_bound"]
+    rest_s = sum(step["seconds"] for step in found["steps"] if not step["limit_s"])
+    with_rest_s = found["limit_s"] + rest_s
     note = (
         f"A large product reaches {found['matmul_flop_per_s'] / 1e9:,.0f} GFLOP/s here, the four "
         f"products of the full layer alone in their own shapes {rate / 1e9:,.0f}. So the floor is "
         f"{1000 * found['floor_s']:.0f} ms and the sum of the bounds "
         f"{1000 * found['bound_s']:.0f} ms: with every step at its bound, this forward pass would "
         f"reach {found['bound_over_floor']:.2f} of the floor. With PyTorch's operations as fast "
-        "as each is alone, and all that has no figure done in no time, it would take "
-        f"{1000 * found['limit_s']:.0f} ms: **{found['limit_over_floor']:.2f}** of the floor. It "
+        f"as each is alone it would take {1000 * with_rest_s:.0f} ms, "
+        f"**{found['floor_s'] / with_rest_s:.2f}** of the floor; without the {1000 * rest_s:.0f} ms "
+        f"of what has no figure, {1000 * found['limit_s']:.0f} ms, "
+        f"{found['limit_over_floor']:.2f} of the floor. It "
         f"reaches {found['achieved_over_floor']:.2f} of the floor, and {reached:.2f} of the bound."
     )
     return markdown(header, rows), note
