@@ -71,8 +71,8 @@ def _parts(dtype: str, found: dict[str, Any]) -> tuple[str, str]:
         f"{1000 * found['bound_s']:.0f} ms: with every step at its bound, this forward pass would "
         f"reach {found['bound_over_floor']:.2f} of the floor. With PyTorch's operations as fast "
         f"as each is alone it would take {1000 * with_rest_s:.0f} ms, "
-        f"**{found['floor_s'] / with_rest_s:.2f}** of the floor; without the {1000 * rest_s:.0f} ms "
-        f"of what has no figure, {1000 * found['limit_s']:.0f} ms, "
+        f"**{found['floor_s'] / with_rest_s:.2f}** of the floor; without the "
+        f"{1000 * rest_s:.0f} ms of what has no figure, {1000 * found['limit_s']:.0f} ms, "
         f"{found['limit_over_floor']:.2f} of the floor. It "
         f"reaches {found['achieved_over_floor']:.2f} of the floor, and {reached:.2f} of the bound."
     )
