@@ -110,7 +110,6 @@ def _close_all() -> None:
         owners = list(_registered)
     for owner in owners:
         owner.close()
-    del owners
     for ended in list(_elsewhere):
         ended.acquire()
     with _threads_lock:

@@ -149,7 +149,7 @@ class Planner:
         return Plan(parts, self._batches(group, rows))
 
     def _rows(self, slices: Sequence[Slice]) -> Rows:
-        job, lengths = slices[0].job, {piece.job.max_length for piece in slices}
+        job = slices[0].job
         if not slices[0].n_pairs:
             self._read(job, job.passages[slices[0].start])
             return Rows.none()
@@ -159,7 +159,7 @@ class Planner:
             queries += piece.job.queries[piece.start : piece.stop]
             passages += piece.job.passages[piece.start : piece.stop]
         max_length: int | npt.NDArray[np.int64] = job.max_length
-        if len(lengths) > 1:
+        if any(piece.job.max_length != max_length for piece in slices):
             max_length = np.repeat(
                 [piece.job.max_length for piece in slices], [piece.n_pairs for piece in slices]
             )
