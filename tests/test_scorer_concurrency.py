@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +16,12 @@ import pytest
 from checkpoints import WORDS, write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.cards import CARDS
+from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.devices import Forward
 from rerank_plugins.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -226,3 +231,59 @@ def test_warming_up_runs_every_size_twice_on_a_gpu_where_graphs_need_it(folder: 
         assert scorer.stats.calls == 3 * 3
         # The first of the two runs is known from before; the second is computed all the same.
         assert scorer.stats.pairs - scorer.stats.cache_hits == 2 * on_cpu
+
+
+def test_warming_up_leaves_no_full_garbage_collection_for_the_first_calls(
+    scorer: CrossEncoderScorer,
+) -> None:
+    generations: list[int] = []
+
+    def collecting(phase: str, info: dict[str, int]) -> None:
+        if phase == "stop":
+            generations.append(info["generation"])
+
+    gc.callbacks.append(collecting)
+    try:
+        scorer.warmup()
+    finally:
+        gc.callbacks.remove(collecting)
+    assert generations[-1] == 2
+
+
+def test_a_waiting_call_gives_the_garbage_collector_little_to_look_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_calls = 500
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)  # spans have their price
+    with CrossEncoderScorer(str(folder), device="cpu") as scorer:
+        gate = threading.Event()
+        for replica in scorer._loaded.replicas:
+            replica.forward = held(gate, replica.forward)
+
+        async def run() -> float:
+            before = tracked()
+            tasks = [
+                asyncio.create_task(scorer.ascore(QUERY, [f"{n}", "a"])) for n in range(n_calls)
+            ]
+            while scorer.stats.calls < n_calls:
+                await asyncio.sleep(0)
+            waiting = tracked() - before
+            gate.set()
+            await asyncio.gather(*tasks)
+            return waiting / n_calls
+
+        # The task, its coroutine and its context are among them.
+        assert asyncio.run(run()) < 18
+
+
+def tracked() -> int:
+    gc.collect()
+    return len(gc.get_objects())
+
+
+def held(gate: threading.Event, forward: Forward) -> Forward:
+    def wait_and_run(pairs: PackedPairs) -> Tensor:
+        gate.wait()
+        return forward(pairs)
+
+    return wait_and_run

@@ -8,10 +8,14 @@ from rerank_plugins.cross_encoder.queue.jobs import Job
 from rerank_plugins.ranking import check_passages, check_query
 
 
-def one_query(query: str, passages: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the query once for each passage, and the passages, both checked."""
-    texts = check_passages(passages)
-    return [check_query(query)] * len(texts), texts
+def one_query(query: str, passages: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the query once for each passage, and the passages, both checked.
+
+    As tuples, which the garbage collector, unlike lists, drops from its books when they hold
+    nothing but strings: those of a thousand waiting calls bring no full collection nearer.
+    """
+    texts = tuple(check_passages(passages))
+    return (check_query(query),) * len(texts), texts
 
 
 def distinct_job(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from collections import deque
 
@@ -31,7 +30,7 @@ async def wait_async(job: Job, timeout_s: float | None) -> Outcome:
     """Do what `wait` does, and leave the event loop free."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
-    job.add_done_callback(functools.partial(_wake_from_thread, loop, waiter))
+    job.add_done_callback(_Waker(loop, waiter))
     try:
         if timeout_s is None:
             await waiter
@@ -59,18 +58,24 @@ async def take_turn() -> None:
         await turn
 
 
-def _wake_from_thread(
-    loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None], _: object
-) -> None:
-    try:
-        loop.call_soon_threadsafe(_wake, waiter)
-    except RuntimeError:
-        pass  # the loop is closed, and nobody waits
+class _Waker:
+    """Wakes a task of an event loop from another thread."""
 
+    __slots__ = ("_loop", "_waiter")
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+    def __init__(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None]) -> None:
+        self._loop = loop
+        self._waiter = waiter
+
+    def __call__(self, _: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            pass  # the loop is closed, and nobody waits
+
+    def _wake(self) -> None:
+        if not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 # Calls that one round of an event loop takes in, and calls that it ends. A thousand tasks that

@@ -72,7 +72,7 @@ class Job(Promise[Outcome]):
         self.n_planned = 0  # pairs that have been tokenised
         self.reading: Reading | None = None  # the next pair's passage, while it is read in parts
         self._n_waiting_rows = 0  # rows tokenised, not yet scored
-        self._outcome = Outcome.empty(len(passages))
+        self._outcome: Outcome | None = None  # until the first of them are tokenised
 
     @property
     def n_pairs(self) -> int:
@@ -90,6 +90,8 @@ class Job(Promise[Outcome]):
         """Take note that the next pairs, one a flag of ``truncated``, became ``n_rows`` rows."""
         n_pairs = len(truncated)
         with self._lock:
+            if self._outcome is None:
+                self._outcome = Outcome.empty(self.n_pairs)
             self._outcome.truncated[self.n_planned : self.n_planned + n_pairs] = truncated
             self.n_planned += n_pairs
             if n_pairs:
@@ -108,34 +110,38 @@ class Job(Promise[Outcome]):
             first = int(np.argmin(finite))
             self.fail(self._not_finite(int(pair_index[first]), float(decisions[first])))
             return
+        outcome = self._outcome
+        assert outcome is not None  # rows are of pairs that were planned
         with self._lock:
             if self.windows:
-                self._keep_best(pair_index, starts, decisions)
+                _keep_best(outcome, pair_index, starts, decisions)
             else:  # one row a pair, from its start
-                self._outcome.decisions[pair_index] = decisions
+                outcome.decisions[pair_index] = decisions
             self._n_waiting_rows -= len(decisions)
             finished = self._n_waiting_rows == 0 and self.n_unplanned == 0
         if finished:
-            self.finish(self._outcome)
-
-    def _keep_best(
-        self,
-        pair_index: npt.NDArray[np.int64],
-        starts: npt.NDArray[np.int64],
-        decisions: FloatArray,
-    ) -> None:
-        best, best_starts = self._outcome.decisions, self._outcome.window_starts
-        # Ascending, so that of the rows of one pair the best is written last; of equal ones the
-        # earliest in the passage, whatever batch it came in.
-        order = np.lexsort((-starts, decisions))
-        ahead = decisions[order] - best[pair_index[order]]
-        earlier = starts[order] < best_starts[pair_index[order]]
-        winners = order[(ahead > 0) | ((ahead == 0) & earlier)]
-        best[pair_index[winners]] = decisions[winners]
-        best_starts[pair_index[winners]] = starts[winners]
+            self.finish(outcome)
 
     def _not_finite(self, index: int, decision: float) -> NonFiniteScoreError:
         return NonFiniteScoreError(
             f"the model returned {decision} for {self.argument}[{self.place(index)}], the passage "
             f"{self.passages[index][:80]!r}; check the model's weights, or use dtype='float32'"
         )
+
+
+def _keep_best(
+    outcome: Outcome,
+    pair_index: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+    decisions: FloatArray,
+) -> None:
+    """Enter the rows that beat what their pairs have."""
+    best, best_starts = outcome.decisions, outcome.window_starts
+    # Ascending, so that of the rows of one pair the best is written last; of equal ones the
+    # earliest in the passage, whatever batch it came in.
+    order = np.lexsort((-starts, decisions))
+    ahead = decisions[order] - best[pair_index[order]]
+    earlier = starts[order] < best_starts[pair_index[order]]
+    winners = order[(ahead > 0) | ((ahead == 0) & earlier)]
+    best[pair_index[winners]] = decisions[winners]
+    best_starts[pair_index[winners]] = starts[winners]
