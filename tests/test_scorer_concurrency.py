@@ -233,23 +233,6 @@ def test_warming_up_runs_every_size_twice_on_a_gpu_where_graphs_need_it(folder: 
         assert scorer.stats.pairs - scorer.stats.cache_hits == 2 * on_cpu
 
 
-def test_warming_up_leaves_no_full_garbage_collection_for_the_first_calls(
-    scorer: CrossEncoderScorer,
-) -> None:
-    generations: list[int] = []
-
-    def collecting(phase: str, info: dict[str, int]) -> None:
-        if phase == "stop":
-            generations.append(info["generation"])
-
-    gc.callbacks.append(collecting)
-    try:
-        scorer.warmup()
-    finally:
-        gc.callbacks.remove(collecting)
-    assert generations[-1] == 2
-
-
 def test_a_waiting_call_gives_the_garbage_collector_little_to_look_at(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import os
 import weakref
 from collections.abc import Sequence
@@ -247,9 +246,7 @@ class CrossEncoderScorer:
     def warmup(self) -> None:
         """Run batches of a few sizes, so that the first real call finds threads and kernels ready.
 
-        Needs no call: without it, the first call after loading takes longer. Ends with a full
-        garbage collection, which else falls into one of the first calls and holds up its event
-        loop; loading a model leaves many new objects.
+        Needs no call: without it, the first call after loading takes longer.
         """
         queries = ["a query to warm up with"]
         if "cuda" in self.device:
@@ -259,7 +256,6 @@ class CrossEncoderScorer:
         for n_pairs in (1, 16, 256):
             for query in queries:
                 self.score(query, [f"{n} some words" * 20 for n in range(n_pairs)])
-        gc.collect()
 
     def close(self) -> None:
         """Stop the threads and give the model's memory back. Waiting calls fail by name.
