@@ -323,14 +323,14 @@ def test_no_kernel_of_the_published_shapes_spills_more_than_a_few_registers(
     for shape in (TINYBERT_L2, TINYBERT_L4, MINILM, BASE):
         packed = PackedWeights.of(random_weights(**shape), device=CPU, dtype=torch.float16)
         FusedForward(packed)(_batch("cpu", lengths=[64, 7]))
-    folder = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    assembler = triton.backends.nvidia.compiler.get_ptxas(capability).path
     sources = sorted(tmp_path.rglob("*_kernel.ptx"))
     assert {source.stem for source in sources} == set(gpu.loaded)
     for source in sources:
         [target] = re.findall(r"^\.target (\w+)", source.read_text(), re.MULTILINE)
         assert target.startswith(f"sm_{capability}")
         log = subprocess.run(
-            [folder / "ptxas", "-v", f"-arch={target}", source, "-o", os.devnull],
+            [assembler, "-v", f"-arch={target}", source, "-o", os.devnull],
             capture_output=True,
             text=True,
             check=True,

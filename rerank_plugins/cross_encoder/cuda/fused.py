@@ -32,6 +32,9 @@ MAX_HEAD_WIDTH = 128
 # count, cuBLAS with its larger blocks is ahead.
 MAX_WEIGHT = 2**18
 
+# A product and a sum in one operation, rounded once. Said at each launch, because the default of
+# Triton 3.9 comes with a warning, and that of 3.10 will be another.
+_LAUNCH = {"enable_fp_fusion": True}
 # What a program holds that only moves and norms rows: 32 float32 a thread, of 4 warps.
 _ELEMENTS = 4_096
 _LOG2_E = math.log2(math.e)
@@ -83,6 +86,7 @@ class FusedForward(PackedForward):
             has_types=embeddings.type is not None,
             ROWS=rows,
             WIDTH=columns,
+            **_LAUNCH,
         )
         return out if embeddings.projection is None else embeddings.projection(out)
 
@@ -107,6 +111,7 @@ class FusedForward(PackedForward):
             KEYS=64,
             WIDTH=_block(width),
             num_warps=4,
+            **_LAUNCH,
         )
         return out
 
@@ -128,6 +133,7 @@ class FusedForward(PackedForward):
             KEYS=max(16, min(64, 16_384 // columns)),  # 32 KiB of states in 16 bits
             WIDTH=columns,
             num_warps=4 if columns < 512 else 8,
+            **_LAUNCH,
         )
         return out
 
@@ -158,6 +164,7 @@ class FusedForward(PackedForward):
             WIDTH=columns,
             num_warps=4 if columns <= 128 else 8,
             num_stages=3,
+            **_LAUNCH,
         )
         return out
 
@@ -187,6 +194,7 @@ class FusedForward(PackedForward):
             WIDTH=columns,
             num_warps=4 if columns <= 128 else 8,
             num_stages=3 if columns <= 128 else 2,
+            **_LAUNCH,
         )
         return out
 
@@ -206,6 +214,7 @@ class FusedForward(PackedForward):
             width=width,
             ROWS=rows,
             WIDTH=columns,
+            **_LAUNCH,
         )
         return out
 
