@@ -165,6 +165,6 @@ class _QuantizedLinear:
 
 
 def _processor_has(feature: str) -> bool:
-    # Private and younger than the oldest torch we take: where it is missing, so is the feature.
+    # Private, so that it may go: a feature that cannot be asked for counts as missing.
     supported = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return supported is not None and bool(supported())
