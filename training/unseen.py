@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from rerank_plugins import CrossEncoderScorer
@@ -61,9 +62,9 @@ def agreement(scores: FloatArray, targets: FloatArray) -> dict[str, float]:
     }
 
 
-def _log_softmax(values: FloatArray) -> FloatArray:
+def _log_softmax(values: FloatArray) -> npt.NDArray[np.float64]:
     shifted = (values - values.max(axis=1, keepdims=True)).astype(np.float64)
-    result: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
 
 
