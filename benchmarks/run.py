@@ -3,7 +3,8 @@
 Every contestant is in this process, gets the same text in turn, and must give equal scores before
 it is timed. Results go to ``benchmarks/results/``; `benchmarks.report` makes the tables. On a CPU
 all of it takes about ten minutes; ``--device cuda`` runs the parts for a GPU. ``--only`` runs some
-parts, and where the results file is there, replaces these in it and notes their commit.
+parts. Without ``speed``, which the file's environment is of, they go into the results file that is
+there, and it notes theirs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,14 @@ def cpu_parts(
     return {"speed": speed, "overhead": overhead, "breakdown": steps, "memory": resident}
 
 
+def begun(output: Path, fresh: dict[str, Any], only: Sequence[str] | None) -> dict[str, Any]:
+    """Return what the parts ``only`` are added to: what ``output`` holds, or ``fresh``."""
+    if only is None or "speed" in only or not output.exists():
+        return fresh
+    result: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
@@ -109,13 +118,10 @@ def main() -> None:
         "device": device,
         "max_length": MAX_LENGTH,
         "repeats": repeats,
-        "later_parts": {},
     }
-    if arguments.only is not None and output.exists():
-        later = {key: result["environment"][key] for key in ("commit", "date")}
-        result = json.loads(output.read_text(encoding="utf-8"))
-        result.setdefault("later_parts", {}).update(dict.fromkeys(arguments.only, later))
-    begin = time.perf_counter()
+    here = result["environment"]
+    result = begun(output, result, arguments.only)
+    begin = time.perf_counter() - result.get("run_s", 0.0)
     with tempfile.TemporaryDirectory() as work, progress() as tell:
         if kind == "cpu":
             parts = cpu_parts(result, Path(work), repeats, tell, smoke=smoke)
@@ -133,6 +139,8 @@ def main() -> None:
                 result["first_call_s"] = first_call_s(device)
             else:
                 parts[name]()
+            if result["environment"] is not here:
+                result.setdefault("later_parts", {})[name] = here
             # What is measured is kept, whatever happens to the parts after it.
             _write(output, result, begin)
         if kind == "cpu" and (reason := onnx_peers.why_no_optimum()) is not None:

@@ -20,6 +20,7 @@ from benchmarks.frameworks import overhead
 from benchmarks.host import host_speed
 from benchmarks.onnx_peers import installation_conflict
 from benchmarks.report import FILES, ROOT, filled, tables
+from benchmarks.run import CPU_PARTS, begun
 from benchmarks.tables.host import host_table
 from benchmarks.tables.results import PEER, TINY, Speed
 from benchmarks.trace import Trace
@@ -52,6 +53,29 @@ def test_tables_of_parts_that_were_not_run_say_so(tmp_path: Path) -> None:
         text = makers[name]()
         assert text.startswith("Not")
         assert f"`python -m {command}`" in text
+
+
+def test_parts_that_are_measured_later_are_added_and_noted(tmp_path: Path) -> None:
+    path = tmp_path / "speed_cpu.json"
+    fresh = {"environment": {"commit": "new"}}
+    assert begun(path, fresh, ["memory"]) is fresh
+    shutil.copy(RESULTS / "speed_cpu.json", path)
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    assert begun(path, fresh, ["memory", "breakdown"]) == raw
+    # Every caption says where and when the speed was measured.
+    assert begun(path, fresh, ["memory", "speed"]) is fresh
+    assert begun(path, fresh, None) is fresh
+    later = {part: {"commit": part, "date": "today"} for part in CPU_PARTS if part != "speed"}
+    path.write_text(json.dumps({**raw, "later_parts": later}), encoding="utf-8")
+    makers = tables(tmp_path)
+    for table, part in (
+        ("breakdown", "breakdown"),
+        ("growth", "first_call"),
+        ("growth", "memory"),
+        ("memory", "memory"),
+        ("frameworks", "overhead"),
+    ):
+        assert f"after the rest, {part}: commit {part}, today." in makers[table]()
 
 
 def test_the_table_of_load_is_made_from_its_results(tmp_path: Path) -> None:

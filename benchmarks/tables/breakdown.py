@@ -15,10 +15,7 @@ def breakdown_table(speed: Speed) -> str:
     if not found:
         return NOT_YET
     parts = [part for dtype, each in found.items() for part in _parts(dtype, each)]
-    later = speed.raw.get("later_parts", {}).get("breakdown")
-    if later:
-        parts.append(f"Measured after the rest, at commit {later['commit']}, {later['date']}.")
-    return "\n\n".join(parts)
+    return speed.noted("\n\n".join(parts), "breakdown")
 
 
 def _parts(dtype: str, found: dict[str, Any]) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def growth_table(speed: Speed) -> str:
             "texts, in a process of its own; it counts the memo of passages, which is bounded. "
             f"100,000 pairs were scored {_times(len(largest['seconds']))}."
         )
-    return "\n\n".join((markdown(header, rows), *notes))
+    return speed.noted("\n\n".join((markdown(header, rows), *notes)), "first_call", "memory")
 
 
 def _times(count: int) -> str:
@@ -68,7 +68,7 @@ def memory_table(speed: Speed) -> str:
         for name, each in contestants.items()
     ]
     header = ("2,000 pairs: MiB above the imports, at most", "loading", "loading and scoring")
-    return markdown(header, rows)
+    return speed.noted(markdown(header, rows), "memory")
 
 
 def frameworks_table(speed: Speed) -> str:
@@ -99,4 +99,4 @@ def frameworks_table(speed: Speed) -> str:
         f"{repeats} repeats each: adapter and scorer in turn on the same 100 passages, without "
         "callbacks; the share of the scorer's time, repeat by repeat."
     )
-    return "\n\n".join((table, markdown(header, rows), note))
+    return speed.noted("\n\n".join((table, markdown(header, rows), note)), "overhead")

@@ -72,6 +72,17 @@ class Speed:
         docs_per_s: float = self.timing(model, workload, contestant)["docs_per_s"]
         return docs_per_s * float(flop) / float(rate)
 
+    def noted(self, text: str, *parts: str) -> str:
+        """Return ``text`` and, below it, which of its ``parts`` were measured after the rest."""
+        later = self.raw.get("later_parts", {})
+        notes = [
+            f"Measured after the rest, {part}: commit {later[part]['commit']}, "
+            f"{later[part]['date']}."
+            for part in parts
+            if part in later
+        ]
+        return "\n\n".join([text, *notes])
+
     def caption(self) -> str:
         """Return what the figures were measured on."""
         environment = self.raw["environment"]
