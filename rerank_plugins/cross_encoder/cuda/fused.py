@@ -8,7 +8,10 @@ registers on 8.6 or 9.0: the tests ask the compiler. No timing has chosen among 
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,9 +35,6 @@ MAX_HEAD_WIDTH = 128
 # count, cuBLAS with its larger blocks is ahead.
 MAX_WEIGHT = 2**18
 
-# A product and a sum in one operation, rounded once. Said at each launch, because the default of
-# Triton 3.9 comes with a warning, and that of 3.10 will be another.
-_LAUNCH = {"enable_fp_fusion": True}
 # What a program holds that only moves and norms rows: 32 float32 a thread, of 4 warps.
 _ELEMENTS = 4_096
 _LOG2_E = math.log2(math.e)
@@ -71,7 +71,7 @@ class FusedForward(PackedForward):
         columns = _block(width)
         rows = max(1, _ELEMENTS // columns)
         out = embeddings.token.new_empty(batch.n_tokens, width)
-        kernels.embed_kernel[(batch.n_pairs, _blocks(batch.max_length, rows))](
+        _launch(kernels.embed_kernel, batch.n_pairs, _blocks(batch.max_length, rows))(
             out,
             batch.ids,
             batch.type_ids,
@@ -86,7 +86,6 @@ class FusedForward(PackedForward):
             has_types=embeddings.type is not None,
             ROWS=rows,
             WIDTH=columns,
-            **_LAUNCH,
         )
         return out if embeddings.projection is None else embeddings.projection(out)
 
@@ -98,9 +97,8 @@ class FusedForward(PackedForward):
             return super().attention(query_key_value, batch)
         rows = 64  # one warp group's least on sm_90, and a typical pair is two blocks
         out = query_key_value.new_empty(batch.n_tokens, hidden)
-        attention_kernels.attention_kernel[
-            (batch.n_pairs * n_heads, _blocks(batch.max_length, rows))
-        ](
+        blocks = _blocks(batch.max_length, rows)
+        _launch(attention_kernels.attention_kernel, batch.n_pairs * n_heads, blocks)(
             out,
             query_key_value,
             batch.offsets,
@@ -111,7 +109,6 @@ class FusedForward(PackedForward):
             KEYS=64,
             WIDTH=_block(width),
             num_warps=4,
-            **_LAUNCH,
         )
         return out
 
@@ -121,7 +118,7 @@ class FusedForward(PackedForward):
             return super().cls_attention(query, hidden, batch)
         columns = _block(width)
         out = torch.empty_like(query)
-        attention_kernels.cls_attention_kernel[(batch.n_pairs,)](
+        _launch(attention_kernels.cls_attention_kernel, batch.n_pairs)(
             out,
             query,
             hidden,
@@ -133,7 +130,6 @@ class FusedForward(PackedForward):
             KEYS=max(16, min(64, 16_384 // columns)),  # 32 KiB of states in 16 bits
             WIDTH=columns,
             num_warps=4 if columns < 512 else 8,
-            **_LAUNCH,
         )
         return out
 
@@ -147,7 +143,7 @@ class FusedForward(PackedForward):
         # wgmma of sm_90 wants 64 rows; with 512 columns that many would spill.
         rows = 64 if columns <= 256 else 32
         out = torch.empty_like(residual)
-        kernels.linear_norm_kernel[(_blocks(len(inputs), rows),)](
+        _launch(kernels.linear_norm_kernel, _blocks(len(inputs), rows))(
             out,
             inputs,
             linear.weight,
@@ -164,7 +160,6 @@ class FusedForward(PackedForward):
             WIDTH=columns,
             num_warps=4 if columns <= 128 else 8,
             num_stages=3,
-            **_LAUNCH,
         )
         return out
 
@@ -175,7 +170,7 @@ class FusedForward(PackedForward):
             return super().feed_forward(hidden, layer)
         rows = 64 if columns <= 256 else 32
         out = torch.empty_like(hidden)
-        kernels.feed_forward_kernel[(_blocks(len(hidden), rows),)](
+        _launch(kernels.feed_forward_kernel, _blocks(len(hidden), rows))(
             out,
             hidden,
             layer.feed_forward.weight,
@@ -194,7 +189,6 @@ class FusedForward(PackedForward):
             WIDTH=columns,
             num_warps=4 if columns <= 128 else 8,
             num_stages=3 if columns <= 128 else 2,
-            **_LAUNCH,
         )
         return out
 
@@ -203,7 +197,7 @@ class FusedForward(PackedForward):
         columns = _block(width)
         rows = max(1, _ELEMENTS // columns)
         out = torch.empty_like(residual)
-        kernels.add_norm_kernel[(_blocks(len(inputs), rows),)](
+        _launch(kernels.add_norm_kernel, _blocks(len(inputs), rows))(
             out,
             inputs,
             residual,
@@ -214,9 +208,17 @@ class FusedForward(PackedForward):
             width=width,
             ROWS=rows,
             WIDTH=columns,
-            **_LAUNCH,
         )
         return out
+
+
+def _launch(kernel: Any, *grid: int) -> Callable[..., object]:
+    """Return what runs ``kernel`` on a grid of programs.
+
+    A product and its sum are one operation, rounded once. Said here, because the default of Triton
+    3.9 comes with a warning, and that of 3.10 will be another.
+    """
+    return functools.partial(kernel[grid], enable_fp_fusion=True)
 
 
 def _block(size: int) -> int:
