@@ -29,7 +29,7 @@ from benchmarks.products import (
 )
 from benchmarks.session import Tell
 from benchmarks.trace import LAST, PRODUCTS, ROWS, Trace, install
-from rerank_plugins.benchmark import BULK, Texts, Workload
+from rerank_plugins.workloads import BULK, Texts, Workload
 
 # Attention has a shape for each group of pairs of one length; this many stand for all.
 ATTENTION_SAMPLES = 6

@@ -13,7 +13,7 @@ import torch
 from benchmarks import frameworks, onnx_peers, peers
 from benchmarks.floor import Shape, matmul_flop_per_s
 from benchmarks.session import Session, Tell, best_batch_size, sized
-from rerank_plugins.benchmark import BULK, BULK_SEEN, CANDIDATES, LONG, ScoreCalls, Workload
+from rerank_plugins.workloads import BULK, BULK_SEEN, CANDIDATES, LONG, ScoreCalls, Workload
 
 TINY, MINILM = "TinyBERT-L2 shape", "MiniLM-L6 shape"
 OURS = "rerank_plugins float32"

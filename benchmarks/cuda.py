@@ -9,7 +9,7 @@ import torch
 from benchmarks import peers
 from benchmarks.floor import Shape, matmul_flop_per_s
 from benchmarks.session import Session, Tell, best_batch_size, sized
-from rerank_plugins.benchmark import BULK, BULK_SEEN, CANDIDATES, LONG, ScoreCalls, Workload
+from rerank_plugins.workloads import BULK, BULK_SEEN, CANDIDATES, LONG, ScoreCalls, Workload
 
 TINY = "TinyBERT-L2 shape"
 BATCH_SIZES = (64, 128, 256, 512, 1024, 2048)

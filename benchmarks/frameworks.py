@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.peers import MAX_LENGTH
-from rerank_plugins.benchmark import Call, ScoreCalls, Texts, Workload
+from rerank_plugins.workloads import Call, ScoreCalls, Texts, Workload
 
 TOP_N = 10
 N_CANDIDATES = 100

@@ -22,15 +22,15 @@ from benchmarks.cuda import LARGE, LARGE_SEEN
 from benchmarks.environment import RESULTS, environment
 from benchmarks.peers import MAX_LENGTH
 from benchmarks.session import fitted_text
-from rerank_plugins.benchmark import BULK, BULK_SEEN, CANDIDATES, Call, Workload, measure
-from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
-from rerank_plugins.cross_encoder.cuda.staging import BatchShape
 from rerank_plugins.cross_encoder.devices import ModelReplica, default_batch_tokens
-from rerank_plugins.cross_encoder.model import load_model
-from rerank_plugins.cross_encoder.queue.plan import Planner
-from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.forward.staging import BatchShape
+from rerank_plugins.cross_encoder.loading import load_model
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.cross_encoder.request import distinct_job
+from rerank_plugins.cross_encoder.scheduling.plan import Planner
+from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
+from rerank_plugins.workloads import BULK, BULK_SEEN, CANDIDATES, Call, Workload, measure
 
 WORKLOADS = (BULK, BULK_SEEN, LARGE, LARGE_SEEN, *CANDIDATES)
 HIDDEN_SIZE = 128

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import onnx_peers, peers
 from benchmarks.session import Tell
-from rerank_plugins.benchmark import BULK, ScoreCalls, Texts, Workload
+from rerank_plugins.workloads import BULK, ScoreCalls, Texts, Workload
 
 ROOT = Path(__file__).parent.parent
 PAIRS = (1_000, 10_000, 100_000)
@@ -93,8 +93,8 @@ def of_contestant(name: str, folder: str, work: Path, batch_size: int) -> dict[s
         BertForSequenceClassification,
     )
 
-    import rerank_plugins.cross_encoder.cpu
-    import rerank_plugins.cross_encoder.quantized
+    import rerank_plugins.cross_encoder.forward.cpu
+    import rerank_plugins.cross_encoder.forward.int8
     import rerank_plugins.cross_encoder.scorer  # noqa: F401
 
     calls = Texts(5).calls(BULK)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.peers import MAX_LENGTH, in_batches, regrouped
-from rerank_plugins.benchmark import Call, ScoreCalls
+from rerank_plugins.workloads import Call, ScoreCalls
 
 OPTIMUM = "sentence-transformers ONNX float32"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from rerank_plugins.benchmark import Call, ScoreCalls
+from rerank_plugins.workloads import Call, ScoreCalls
 
 MAX_LENGTH = 512
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-from rerank_plugins.cross_encoder.bert import Linear
-from rerank_plugins.cross_encoder.linear import PackedLinear
+from rerank_plugins.cross_encoder.forward.bert import Linear
+from rerank_plugins.cross_encoder.forward.onednn import PackedLinear
 
 Shape = tuple[int, int, int]  # rows, inner, columns
 AttentionShape = tuple[int, int, int, int, int]  # pairs, heads, queries, keys, head width

@@ -25,8 +25,8 @@ from benchmarks.environment import RESULTS, environment
 from benchmarks.peers import MAX_LENGTH
 from benchmarks.progress import progress
 from benchmarks.session import Tell, fitted_text, sized
-from rerank_plugins.benchmark import BULK, CANDIDATES, Texts
 from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
+from rerank_plugins.workloads import BULK, CANDIDATES, Texts
 
 FOLDER = str(EMBEDDED_FOLDER)
 CPU_PARTS = ("first_call", "speed", "overhead", "breakdown", "memory")

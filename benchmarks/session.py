@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from rerank_plugins.benchmark import BULK, ScoreCalls, Texts, Timing, Workload, measure
+from rerank_plugins.workloads import BULK, ScoreCalls, Texts, Timing, Workload, measure
 
 # How far a contestant's scores may be from the reference's before it is not timed. What it really
 # was is in the results.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rerank_plugins.cards import DEFAULT_MODEL, EMBEDDED_MODEL
 from rerank_plugins.errors import RerankError
+from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODEL
 from rerank_plugins.ranking import Ranked, Scorer, arank, interpolate, rank
 from rerank_plugins.registry import shared_scorer
 

@@ -47,11 +47,11 @@ from langchain_core.runnables import (  # noqa: E402
     ensure_config,
 )
 
-from rerank_plugins.adapter import RERANK_ERROR, Outcome, RerankSettings  # noqa: E402
-from rerank_plugins.langchain_cross_encoder import (  # noqa: E402
+from rerank_plugins.adapters.langchain_cross_encoder import (  # noqa: E402
     SharedCrossEncoder,
     without_cross_encoder,
 )
+from rerank_plugins.adapters.reranking import RERANK_ERROR, Outcome, RerankSettings  # noqa: E402
 from rerank_plugins.ranking import check_query  # noqa: E402
 
 __all__ = ["CrossEncoderRerank", "RerankRetriever", "SharedCrossEncoder"]

@@ -44,7 +44,7 @@ from llama_index.core.schema import (  # noqa: E402
     QueryBundle,
 )
 
-from rerank_plugins.adapter import (  # noqa: E402
+from rerank_plugins.adapters.reranking import (  # noqa: E402
     RERANK_ERROR,
     RETRIEVAL_SCORE,
     TRUNCATED,

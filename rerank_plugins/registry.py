@@ -12,8 +12,8 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from rerank_plugins.cards import DEFAULT_MODEL
 from rerank_plugins.errors import InvalidTypeError
+from rerank_plugins.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from rerank_plugins.cross_encoder import CrossEncoderScorer

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import rerank_plugins
-from rerank_plugins.cross_encoder.batches import IntArray
+from rerank_plugins.cross_encoder.pairs import IntArray
 from rerank_plugins.cross_encoder.tokens.encoders import (
     text_encoder,
 )

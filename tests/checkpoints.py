@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from rerank_plugins.cards import ModelCard
+from rerank_plugins.models import ModelCard
 
 IDENTITY = "torch.nn.modules.linear.Identity"
 WORDS = """the of and a to in is how do i what sort list river python file read line open number

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
-from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
-from rerank_plugins.cross_encoder.queue.jobs import Job
-from rerank_plugins.cross_encoder.queue.plan import Planner
-from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.head_rule import FloatArray
+from rerank_plugins.cross_encoder.pairs import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.plan import Planner
+from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.cross_encoder.tokens.encoders import TextEncoder
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder
 from rerank_plugins.cross_encoder.tokens.template import PairTemplate

@@ -15,7 +15,7 @@ from transformers import (
     DistilBertModel,
 )
 
-from rerank_plugins.cards import ModelCard
+from rerank_plugins.models import ModelCard
 
 Pairs = Sequence[tuple[str, str]]
 

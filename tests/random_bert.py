@@ -7,8 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.bert import (
+from rerank_plugins.cross_encoder.forward.bert import (
     ActivationName,
     BertWeights,
     Embeddings,
@@ -17,6 +16,7 @@ from rerank_plugins.cross_encoder.bert import (
     LayerNorm,
     Linear,
 )
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 
 ALL_SHAPES: list[dict[str, Any]] = [
     {},

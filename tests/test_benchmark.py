@@ -24,7 +24,8 @@ from benchmarks.run import CPU_PARTS, begun
 from benchmarks.tables.host import host_table
 from benchmarks.tables.results import PEER, TINY, Speed
 from benchmarks.trace import Trace
-from rerank_plugins.benchmark import (
+from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
+from rerank_plugins.workloads import (
     BULK,
     BULK_SEEN,
     CANDIDATES,
@@ -36,7 +37,6 @@ from rerank_plugins.benchmark import (
     measure,
     quantile,
 )
-from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
 
 
 @pytest.mark.parametrize("name", FILES)

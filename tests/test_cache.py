@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from fake_model import FakeReplica, Gate, expected, fake_queue, job, rows_of, settles
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.queue.cache import ScoreCache
-from rerank_plugins.cross_encoder.queue.jobs import Job
-from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.scheduling.cache import ScoreCache
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.errors import OverloadedError, ScorerClosedError, ScoringError
 
 LONG = 60.0

@@ -16,7 +16,7 @@ from transformers import (
     ElectraForSequenceClassification,
 )
 
-from rerank_plugins.cards import CARDS, DEFAULT_MODEL, EMBEDDED_MODEL, ModelCard, card_for
+from rerank_plugins.models import CARDS, DEFAULT_MODEL, EMBEDDED_MODEL, ModelCard, card_for
 
 # As printed at the source, under the names that it used: model, nDCG@10, MRR@10, docs/s.
 PUBLISHED = """\

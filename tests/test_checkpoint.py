@@ -12,8 +12,8 @@ from checkpoints import write_card, write_safetensors, write_tokenizer
 from oracle import bert_cat_logits, published_scores, transformers_logits
 
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.cards import CARDS, EMBEDDED_MODEL, ModelCard
 from rerank_plugins.errors import ModelLoadError, UnsupportedModelError
+from rerank_plugins.models import CARDS, EMBEDDED_MODEL, ModelCard
 
 QUERY = "how do I sort a list?"
 PASSAGES = [

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from random_bert import ALL_SHAPES, random_pairs, random_weights
 from transformers import BertConfig, BertForSequenceClassification
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.bert import (
+from rerank_plugins.cross_encoder.forward.bert import (
     BertWeights,
     Embeddings,
     Head,
@@ -23,7 +22,8 @@ from rerank_plugins.cross_encoder.bert import (
     Linear,
     reference_logits,
 )
-from rerank_plugins.cross_encoder.cpu import CpuForward
+from rerank_plugins.cross_encoder.forward.cpu import CpuForward
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
 SHAPES = [*ALL_SHAPES, {"outlier": 12.0}]

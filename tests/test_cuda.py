@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from random_bert import random_pairs, random_weights
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.bert import reference_logits
-from rerank_plugins.cross_encoder.cuda.forward import CudaForward
-from rerank_plugins.cross_encoder.cuda.graphs import Graphs, Replay
-from rerank_plugins.cross_encoder.cuda.packed import PackedForward, PackedWeights
-from rerank_plugins.cross_encoder.cuda.staging import BatchShape, even_lengths
+from rerank_plugins.cross_encoder.forward.bert import reference_logits
+from rerank_plugins.cross_encoder.forward.cuda_graphs import Graphs, Replay
+from rerank_plugins.cross_encoder.forward.gpu import CudaForward
+from rerank_plugins.cross_encoder.forward.packed import PackedForward, PackedWeights
+from rerank_plugins.cross_encoder.forward.staging import BatchShape, even_lengths
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
 CPU = torch.device("cpu")

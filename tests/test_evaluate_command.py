@@ -12,9 +12,9 @@ import pytest
 from evaluation_files import QUERIES, Overlap, write_files
 from ir_measures import RR, nDCG
 
-from rerank_plugins.cards import CARDS
 from rerank_plugins.commands import evaluate, models
 from rerank_plugins.errors import InvalidArgumentError
+from rerank_plugins.models import CARDS
 
 loaded: list[tuple[str, dict[str, Any]]] = []
 stop_before: list[str] = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rerank_plugins.cross_encoder.checkpoint.head_rule import HeadRule, head_rule
+from rerank_plugins.cross_encoder.head_rule import HeadRule, head_rule
 from rerank_plugins.errors import UnsupportedModelError
 
 LOGITS = np.array([[-800.0], [-3.0], [0.0], [0.5], [40.0], [800.0]], np.float32)

@@ -8,9 +8,9 @@ import pytest
 from checkpoints import write_card
 
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.cards import CARDS
 from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER, model_folder
 from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.models import CARDS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -20,12 +20,17 @@ import pytest
 import torch
 from random_bert import random_pairs, random_weights
 
-from rerank_plugins.cross_encoder.bert import ActivationName, LayerNorm, Linear, reference_logits
-from rerank_plugins.cross_encoder.cuda import attention_kernels, kernels
-from rerank_plugins.cross_encoder.cuda.fused import FusedForward, unsupported
-from rerank_plugins.cross_encoder.cuda.packed import PackedBatch, PackedForward, PackedWeights
-from rerank_plugins.cross_encoder.cuda.parity import disagreement, twins
-from rerank_plugins.cross_encoder.cuda.staging import BatchShape
+from rerank_plugins.cross_encoder.forward.bert import (
+    ActivationName,
+    LayerNorm,
+    Linear,
+    reference_logits,
+)
+from rerank_plugins.cross_encoder.forward.packed import PackedBatch, PackedForward, PackedWeights
+from rerank_plugins.cross_encoder.forward.staging import BatchShape
+from rerank_plugins.cross_encoder.forward.triton import attention_kernels, kernels
+from rerank_plugins.cross_encoder.forward.triton.fused import FusedForward, unsupported
+from rerank_plugins.cross_encoder.forward.triton.parity import disagreement, twins
 
 triton = pytest.importorskip("triton")
 
@@ -215,7 +220,7 @@ def test_an_operation_that_differs_is_named(device: str) -> None:
 def test_without_triton_the_reason_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['triton'] = None; import torch\n"
-        "from rerank_plugins.cross_encoder.cuda.fused import unsupported\n"
+        "from rerank_plugins.cross_encoder.forward.triton.fused import unsupported\n"
         "print(unsupported(torch.device('cuda'), torch.float16))"
     )
     run = subprocess.run(

@@ -18,9 +18,9 @@ from fake_model import (
     settles,
 )
 
-from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
-from rerank_plugins.cross_encoder.queue.plan import PART_CHARACTERS, Planner
-from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.pairs import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.scheduling.plan import PART_CHARACTERS, Planner
+from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 
 
 def test_the_best_window_wins_and_the_earliest_of_equal_ones() -> None:

@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.transforms import Bbox
 
-from rerank_plugins.cards import CARDS
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.evaluation import evaluate
-from rerank_plugins.plots import (
+from rerank_plugins.evaluation.plots import (
     Point,
     gain_loss_figure,
     quality_speed_figure,
@@ -26,6 +25,7 @@ from rerank_plugins.plots import (
     save,
     write_plots,
 )
+from rerank_plugins.models import CARDS
 
 PUBLISHED = [
     Point(
@@ -182,7 +182,7 @@ class TestFiles:
 
 def test_pyplot_is_not_touched() -> None:
     """Importing pyplot would choose a backend for the whole process."""
-    code = "import rerank_plugins.plots, sys; print('matplotlib.pyplot' in sys.modules)"
+    code = "import rerank_plugins.evaluation.plots, sys; print('matplotlib.pyplot' in sys.modules)"
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

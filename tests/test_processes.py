@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from checkpoints import write_card
 
-from rerank_plugins.cards import CARDS
+from rerank_plugins.models import CARDS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

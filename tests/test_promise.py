@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 import pytest
 from fake_model import LONG
 
-from rerank_plugins.cross_encoder.queue.promise import Promise
+from rerank_plugins.cross_encoder.scheduling.promise import Promise
 
 ENDS: dict[str, Callable[[Promise[int]], object]] = {
     "finish": lambda promise: promise.finish(5),

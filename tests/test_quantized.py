@@ -9,8 +9,8 @@ import pytest
 import torch
 from random_bert import ALL_SHAPES, random_pairs, random_weights
 
-from rerank_plugins.cross_encoder.bert import BertWeights, reference_logits
-from rerank_plugins.cross_encoder.quantized import QuantizedForward, calibration_pairs
+from rerank_plugins.cross_encoder.forward.bert import BertWeights, reference_logits
+from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward, calibration_pairs
 from rerank_plugins.errors import DeviceError, InvalidArgumentError
 
 

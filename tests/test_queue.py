@@ -19,9 +19,9 @@ from fake_model import (
     submit,
 )
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.queue.jobs import Job
-from rerank_plugins.cross_encoder.queue.plan import SLICE_PAIRS
+from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.plan import SLICE_PAIRS
 from rerank_plugins.errors import (
     OverloadedError,
 )

@@ -19,7 +19,7 @@ from fake_model import (
     submit,
 )
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import (
     DeviceError,
     RerankError,

@@ -12,8 +12,8 @@ import pytest
 from checkpoints import write_card
 
 from rerank_plugins import CrossEncoderScorer, shared_scorer
-from rerank_plugins.cards import CARDS
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, ModelLoadError
+from rerank_plugins.models import CARDS
 from rerank_plugins.registry import close_shared_scorers
 
 

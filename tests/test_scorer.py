@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_plugins import CrossEncoderScorer, Scorer, rank, shared_scorer
-from rerank_plugins.cards import CARDS, EMBEDDED_MODEL
 from rerank_plugins.errors import (
     DeviceError,
     InvalidArgumentError,
     InvalidTypeError,
     ScorerClosedError,
 )
+from rerank_plugins.models import CARDS, EMBEDDED_MODEL
 
 QUERY = "how do I sort a list?"
 

@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.cards import CARDS
-from rerank_plugins.cross_encoder.batches import PackedPairs
 from rerank_plugins.cross_encoder.devices import Forward
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
     RerankError,
     ScorerClosedError,
 )
+from rerank_plugins.models import CARDS
 
 QUERY = "how do i sort a list"
 

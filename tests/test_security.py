@@ -12,8 +12,8 @@ import pytest
 from checkpoints import write_card
 
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.cards import CARDS
 from rerank_plugins.errors import ModelLoadError, RerankError, UnsupportedModelError
+from rerank_plugins.models import CARDS
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from bert_tokenizers import (
     ids_of,
 )
 
-from rerank_plugins.cross_encoder.batches import IntArray
+from rerank_plugins.cross_encoder.pairs import IntArray
 from rerank_plugins.cross_encoder.tokens.encoders import (
     RememberingEncoder,
     text_encoder,

@@ -20,8 +20,8 @@ from benchmarks.load.event_loop import event_loop, mixed
 from benchmarks.load.soak import soak
 from benchmarks.load.throughput import fairness, throughput
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.cards import EMBEDDED_MODEL
 from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
+from rerank_plugins.models import EMBEDDED_MODEL
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rerank_plugins.benchmark import Call, Workload
+from rerank_plugins.workloads import Call, Workload
 
 N_CLIENTS = 16
 N_CANDIDATES = 20

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.load.clients import N_CLIENTS, workload
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.benchmark import Call, Texts, Workload
+from rerank_plugins.workloads import Call, Texts, Workload
 
 N_TASKS = 1_000
 N_MIXED_CALLS = 10_000

@@ -11,7 +11,7 @@ import psutil
 
 from benchmarks.load.clients import workload
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.benchmark import Texts
+from rerank_plugins.workloads import Texts
 
 
 def soak(scorer: CrossEncoderScorer, seconds: float) -> dict[str, Any]:

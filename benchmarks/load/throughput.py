@@ -18,8 +18,8 @@ from benchmarks.load.clients import (
     workload,
 )
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.benchmark import Call, Texts
 from rerank_plugins.errors import DeadlineExceededError
+from rerank_plugins.workloads import Call, Texts
 
 OWN = "16 clients, one scorer"
 BULK = "one bulk call"

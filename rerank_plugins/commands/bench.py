@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from rerank_plugins.benchmark import (
+from rerank_plugins.models import EMBEDDED_MODEL
+from rerank_plugins.workloads import (
     BULK,
     BULK_SEEN,
     CANDIDATES,
@@ -23,7 +24,6 @@ from rerank_plugins.benchmark import (
     Timing,
     measure,
 )
-from rerank_plugins.cards import EMBEDDED_MODEL
 
 HELP = "measure a model's speed on this machine"
 DESCRIPTION = """\

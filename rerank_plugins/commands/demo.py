@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rerank_plugins.cards import EMBEDDED_MODEL
 from rerank_plugins.errors import InvalidArgumentError, require_extra
+from rerank_plugins.models import EMBEDDED_MODEL
 from rerank_plugins.registry import shared_scorer
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from rerank_plugins.cards import EMBEDDED_MODEL
 from rerank_plugins.commands.models import wide_console
 from rerank_plugins.errors import InvalidArgumentError, require_extra
+from rerank_plugins.models import EMBEDDED_MODEL
 from rerank_plugins.ranking import Scorer
 from rerank_plugins.registry import shared_scorer
 
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the table and say where everything was written."""
     require_extra("ir_measures", extra="evaluation", purpose="rerank-plugins evaluate")
     if arguments.plot:
-        from rerank_plugins.plots import check_query_id
+        from rerank_plugins.evaluation.plots import check_query_id
     from rerank_plugins.evaluation import DEFAULT_MEASURES, evaluate, parse_measures
 
     if arguments.plot_query and not arguments.plot:
@@ -212,7 +212,7 @@ def _scorers(arguments: argparse.Namespace) -> Iterator[Scorer]:
 
 
 def _plot(report: Report, collection: Collection, arguments: argparse.Namespace) -> None:
-    from rerank_plugins.plots import write_plots
+    from rerank_plugins.evaluation.plots import write_plots
 
     write_plots(report, collection, arguments.plot, query_id=arguments.plot_query)
 

@@ -8,7 +8,7 @@ import json
 from rich.console import Console
 from rich.table import Table
 
-from rerank_plugins.cards import CARDS, PUBLISHED_SOURCE, ModelCard
+from rerank_plugins.models import CARDS, PUBLISHED_SOURCE, ModelCard
 
 HELP = "list the known models with their published figures"
 DESCRIPTION = """\

@@ -11,8 +11,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from rerank_plugins.cards import EMBEDDED_MODEL
 from rerank_plugins.errors import DataFormatError
+from rerank_plugins.models import EMBEDDED_MODEL
 from rerank_plugins.ranking import check_top_n, rank
 from rerank_plugins.registry import shared_scorer
 

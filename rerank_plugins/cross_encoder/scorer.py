@@ -9,24 +9,24 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from rerank_plugins.cards import DEFAULT_MODEL
-from rerank_plugins.cross_encoder import lifecycle
 from rerank_plugins.cross_encoder.arguments import (
     check_choice,
     check_count,
     check_timeout,
     unzipped,
 )
-from rerank_plugins.cross_encoder.model import Model, load_model
-from rerank_plugins.cross_encoder.queue.cache import ScoreCache
-from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
-from rerank_plugins.cross_encoder.queue.plan import SLICE_PAIRS, Planner
-from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
-from rerank_plugins.cross_encoder.queue.stats import Stats
+from rerank_plugins.cross_encoder.loading import Model, load_model
 from rerank_plugins.cross_encoder.request import distinct_job, one_query
+from rerank_plugins.cross_encoder.scheduling import forking
+from rerank_plugins.cross_encoder.scheduling.cache import ScoreCache
+from rerank_plugins.cross_encoder.scheduling.jobs import Job, Outcome
+from rerank_plugins.cross_encoder.scheduling.plan import SLICE_PAIRS, Planner
+from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.scheduling.stats import Stats
+from rerank_plugins.cross_encoder.scheduling.waiting import take_turn, wait, wait_async
 from rerank_plugins.cross_encoder.tracing import score_span
-from rerank_plugins.cross_encoder.waiting import take_turn, wait, wait_async
 from rerank_plugins.errors import InvalidArgumentError
+from rerank_plugins.models import DEFAULT_MODEL
 from rerank_plugins.ranking import ScoreUnit
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class CrossEncoderScorer:
         self._cache = ScoreCache(self._queue, size=score_cache_size) if score_cache_size else None
         # A scorer that nobody holds any more must not leave its threads behind.
         close = functools.partial(self._queue.close, join=False)
-        self._finalizer = weakref.finalize(self, lifecycle.run_elsewhere, close)
+        self._finalizer = weakref.finalize(self, forking.run_elsewhere, close)
         self._finalizer.atexit = False  # at exit the queue closes itself, in order
 
     @property

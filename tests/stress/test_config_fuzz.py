@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.cards import CARDS
 from rerank_plugins.errors import RerankError
+from rerank_plugins.models import CARDS
 
 KEYS = (
     "architectures",

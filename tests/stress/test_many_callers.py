@@ -14,11 +14,11 @@ import pytest
 import torch
 from fake_model import FakeReplica, expected, fake_queue, job
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.queue.cache import ScoreCache
-from rerank_plugins.cross_encoder.queue.jobs import Job
-from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
-from rerank_plugins.cross_encoder.waiting import wait, wait_async
+from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.scheduling.cache import ScoreCache
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.scheduling.waiting import wait, wait_async
 from rerank_plugins.errors import DeadlineExceededError, OutOfMemoryError, ScoringError
 
 LONG = 120.0

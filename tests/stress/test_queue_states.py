@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.queue.cache import ScoreCache
-from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.scheduling.cache import ScoreCache
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
 from rerank_plugins.errors import OverloadedError, RerankError, ScoringError
 
 BOUND = 40

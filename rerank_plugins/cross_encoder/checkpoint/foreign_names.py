@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rerank_plugins.cross_encoder.bert import ActivationName
+from rerank_plugins.cross_encoder.forward.bert import ActivationName
 
 ACTIVATION_NAMES: dict[str, ActivationName] = {
     "gelu": "gelu",

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rerank_plugins.cards import EMBEDDED_MODEL
 from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.models import EMBEDDED_MODEL
 
 EMBEDDED_FOLDER = Path(__file__).parents[2] / "embedded"
 

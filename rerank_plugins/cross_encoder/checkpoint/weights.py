@@ -8,14 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.bert import (
-    BertWeights,
-    Embeddings,
-    Head,
-    Layer,
-    LayerNorm,
-    Linear,
-)
 from rerank_plugins.cross_encoder.checkpoint.folder import read_tensors
 from rerank_plugins.cross_encoder.checkpoint.foreign_names import (
     ACTIVATION_NAMES,
@@ -23,6 +15,14 @@ from rerank_plugins.cross_encoder.checkpoint.foreign_names import (
     BERT_CAT,
     DISTILBERT,
     Names,
+)
+from rerank_plugins.cross_encoder.forward.bert import (
+    BertWeights,
+    Embeddings,
+    Head,
+    Layer,
+    LayerNorm,
+    Linear,
 )
 from rerank_plugins.errors import ModelLoadError
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.pairs import IntArray, PackedPairs
 from rerank_plugins.cross_encoder.tokens.template import PairTemplate
 from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
 from rerank_plugins.errors import InvalidArgumentError

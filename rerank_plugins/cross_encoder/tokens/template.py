@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rerank_plugins.cross_encoder.batches import IntArray
+from rerank_plugins.cross_encoder.pairs import IntArray
 from rerank_plugins.errors import UnsupportedModelError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rerank_plugins.cross_encoder.batches import IntArray
+from rerank_plugins.cross_encoder.pairs import IntArray
 from rerank_plugins.errors import InvalidArgumentError
 
 # Texts are encoded together up to this size: the fixed cost of a pass is shared, and what lies

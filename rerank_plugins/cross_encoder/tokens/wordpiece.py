@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from rerank_plugins.cross_encoder.batches import IntArray
+from rerank_plugins.cross_encoder.pairs import IntArray
 from rerank_plugins.cross_encoder.tokens.rules import WordPieceRules
 from rerank_plugins.cross_encoder.tokens.texts import (
     LONG_TEXT_CHARS,

@@ -18,9 +18,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rerank_plugins.cross_encoder import lifecycle
-from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
-from rerank_plugins.cross_encoder.queue.scoring_queue import ScoringQueue
+from rerank_plugins.cross_encoder.scheduling import forking
+from rerank_plugins.cross_encoder.scheduling.jobs import Job, Outcome
+from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.errors import RerankError
 
 
@@ -76,7 +76,7 @@ class ScoreCache:
         self._queue = queue
         self._size = size
         self._start_empty()
-        lifecycle.register(self)
+        forking.register(self)
 
     def _start_empty(self) -> None:
         # Innermost: nothing is called while it is held that takes another lock.

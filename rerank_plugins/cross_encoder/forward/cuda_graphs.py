@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.cuda.packed import PackedBatch
-from rerank_plugins.cross_encoder.cuda.staging import BatchShape
+from rerank_plugins.cross_encoder.forward.packed import PackedBatch
+from rerank_plugins.cross_encoder.forward.staging import BatchShape
 
 logger = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.bert import LayerNorm, Linear
-from rerank_plugins.cross_encoder.cuda import attention_kernels, kernels
-from rerank_plugins.cross_encoder.cuda.packed import (
+from rerank_plugins.cross_encoder.forward.bert import LayerNorm, Linear
+from rerank_plugins.cross_encoder.forward.packed import (
     PackedBatch,
     PackedForward,
     PackedLayer,
     PackedWeights,
 )
+from rerank_plugins.cross_encoder.forward.triton import attention_kernels, kernels
 
 # The widest rows that a program can hold in registers, in float32.
 MAX_ROW_WIDTH = 512

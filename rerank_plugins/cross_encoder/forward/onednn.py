@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.bert import ACTIVATIONS, ActivationName, Linear
+from rerank_plugins.cross_encoder.forward.bert import ACTIVATIONS, ActivationName, Linear
 
 # The names of activations in oneDNN: operation, algorithm.
 FUSED: dict[ActivationName, tuple[str, str]] = {

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import ModelLoadError
 
 if TYPE_CHECKING:

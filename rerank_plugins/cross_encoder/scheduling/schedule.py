@@ -11,9 +11,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
-from rerank_plugins.cross_encoder.queue.jobs import Job
-from rerank_plugins.cross_encoder.queue.plan import Plan, Planner, Slice
-from rerank_plugins.cross_encoder.queue.ready import Batch
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.plan import Plan, Planner, Slice
+from rerank_plugins.cross_encoder.scheduling.ready import Batch
 
 # A call of more batches a worker than this is large. Small ones are planned when the last batches
 # run, and no earlier: those that have come by then fill each other's batches.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rerank_plugins.cross_encoder.checkpoint.config import read_config
-from rerank_plugins.cross_encoder.checkpoint.head_rule import HeadRule, head_rule
 from rerank_plugins.cross_encoder.checkpoint.hub import model_folder
 from rerank_plugins.cross_encoder.checkpoint.tokenizer import has_tokenizer, load_tokenizer
 from rerank_plugins.cross_encoder.checkpoint.weights import bert_weights
@@ -23,6 +22,7 @@ from rerank_plugins.cross_encoder.devices import (
     resolve_devices,
     resolve_dtype,
 )
+from rerank_plugins.cross_encoder.head_rule import HeadRule, head_rule
 from rerank_plugins.cross_encoder.tokens.encoders import text_encoder
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder
 from rerank_plugins.cross_encoder.tokens.template import PairTemplate
@@ -31,7 +31,7 @@ from rerank_plugins.errors import DeviceError, InvalidArgumentError, ModelLoadEr
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from rerank_plugins.cross_encoder.bert import BertWeights
+    from rerank_plugins.cross_encoder.forward.bert import BertWeights
 
 # Position tables of these begin after the padding index, so two rows are not for tokens.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
@@ -110,7 +110,7 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
         n_positions = weights.embeddings.position.shape[0]
         forwards = [_bert_forward(weights, each, dtype_name) for each in devices]
     else:
-        from rerank_plugins.cross_encoder.automodel import AutomodelForward
+        from rerank_plugins.cross_encoder.forward.automodel import AutomodelForward
 
         if dtype_name == "int8":
             raise InvalidArgumentError(
@@ -156,15 +156,15 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
 
 def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> Forward:
     if device.type != "cpu":
-        from rerank_plugins.cross_encoder.cuda.forward import CudaForward
+        from rerank_plugins.cross_encoder.forward.gpu import CudaForward
 
         return CudaForward(weights, device=device, dtype=DTYPES[dtype])
     if dtype == "int8":
-        from rerank_plugins.cross_encoder.quantized import QuantizedForward
+        from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward
 
         quantized: Forward = QuantizedForward(weights)
         return quantized
-    from rerank_plugins.cross_encoder.cpu import CpuForward
+    from rerank_plugins.cross_encoder.forward.cpu import CpuForward
 
     return CpuForward(weights, dtype=DTYPES[dtype])
 

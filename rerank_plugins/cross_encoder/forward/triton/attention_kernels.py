@@ -9,7 +9,7 @@ base 2, since the hardware has only exp2; ``scale`` holds the log2(e) for it.
 
 from __future__ import annotations
 
-from rerank_plugins.cross_encoder.cuda.kernels import kernel
+from rerank_plugins.cross_encoder.forward.triton.kernels import kernel
 
 try:
     import triton.language as tl

@@ -6,8 +6,8 @@ import asyncio
 import threading
 from collections import deque
 
-from rerank_plugins.cross_encoder import lifecycle
-from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
+from rerank_plugins.cross_encoder.scheduling import forking
+from rerank_plugins.cross_encoder.scheduling.jobs import Job, Outcome
 from rerank_plugins.errors import DeadlineExceededError
 
 
@@ -44,7 +44,7 @@ async def wait_async(job: Job, timeout_s: float | None) -> Outcome:
         return job.result()
     except GeneratorExit:
         # The loop is gone, and the garbage collector ends this coroutine, in any thread.
-        lifecycle.run_elsewhere(job.cancel)
+        forking.run_elsewhere(job.cancel)
         raise
     except BaseException:
         job.cancel()  # does nothing to a finished one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
 from rerank_plugins.errors import OverloadedError
 
 

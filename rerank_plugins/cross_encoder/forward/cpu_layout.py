@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 
 IntArray = npt.NDArray[np.int64]
 

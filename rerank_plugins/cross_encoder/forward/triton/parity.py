@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.cuda.fused import FusedForward
-from rerank_plugins.cross_encoder.cuda.packed import PackedBatch, PackedForward
-from rerank_plugins.cross_encoder.cuda.staging import BatchShape
+from rerank_plugins.cross_encoder.forward.packed import PackedBatch, PackedForward
+from rerank_plugins.cross_encoder.forward.staging import BatchShape
+from rerank_plugins.cross_encoder.forward.triton.fused import FusedForward
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 
 
 def disagreement(fused: FusedForward, device: torch.device) -> str | None:

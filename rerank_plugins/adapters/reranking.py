@@ -1,7 +1,7 @@
 """What both framework adapters decide alike: the cuts, the marks and the failure policy.
 
 An adapter turns a framework's objects into passages, and rows back into objects; what lies
-between is here, once. Only the adapters import this module (see `rerank_plugins.settings`).
+between is here, once. Only the adapters import this module.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import Field, field_validator
 
+from rerank_plugins.adapters.scorer_choice import ScorerSettings
 from rerank_plugins.errors import InvalidArgumentError, MissingExtraError, ScoringError
 from rerank_plugins.ranking import Ranked, Scorer, arank, check_top_n, rank
-from rerank_plugins.settings import ScorerSettings
 
 RERANK_ERROR = "rerank_error"
 RETRIEVAL_SCORE = "retrieval_score"

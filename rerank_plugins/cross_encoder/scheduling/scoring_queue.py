@@ -1,4 +1,4 @@
-"""Many callers in, one stream of batches out: merging, bounds, lifecycle.
+"""Many callers in, one stream of batches out: merging, bounds, forking.
 
 Callers put a `Job` in and wait for its outcome. Worker threads, some for each device, take the
 work that the `Schedule` gives them: whoever finds too few batches ready plans the next ones
@@ -16,15 +16,14 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
-from rerank_plugins.cross_encoder import lifecycle
-from rerank_plugins.cross_encoder.queue import cores
-from rerank_plugins.cross_encoder.queue.admission import Admission
-from rerank_plugins.cross_encoder.queue.jobs import Job, Outcome
-from rerank_plugins.cross_encoder.queue.plan import Plan, Planner, Slice
-from rerank_plugins.cross_encoder.queue.ready import Batch
-from rerank_plugins.cross_encoder.queue.schedule import Schedule
-from rerank_plugins.cross_encoder.queue.stats import Counters, Stats
-from rerank_plugins.cross_encoder.queue.workers import Replica, Worker
+from rerank_plugins.cross_encoder.scheduling import cores, forking
+from rerank_plugins.cross_encoder.scheduling.admission import Admission
+from rerank_plugins.cross_encoder.scheduling.jobs import Job, Outcome
+from rerank_plugins.cross_encoder.scheduling.plan import Plan, Planner, Slice
+from rerank_plugins.cross_encoder.scheduling.ready import Batch
+from rerank_plugins.cross_encoder.scheduling.schedule import Schedule
+from rerank_plugins.cross_encoder.scheduling.stats import Counters, Stats
+from rerank_plugins.cross_encoder.scheduling.workers import Replica, Worker
 from rerank_plugins.errors import DeviceError, ScorerClosedError, ScoringError
 
 
@@ -55,7 +54,7 @@ class ScoringQueue:
         self._closed = False
         self._orphaned = False  # in a forked child, on a device that did not come along
         self._start_empty()
-        lifecycle.register(self)
+        forking.register(self)
 
     def _start_empty(self) -> None:
         self.counters = Counters()
@@ -134,7 +133,7 @@ class ScoringQueue:
                 "the interpreter is ending, or the process has too many threads"
             ) from error
         self._workers = threads
-        lifecycle.join_at_exit(worker.thread for worker in threads)
+        forking.join_at_exit(worker.thread for worker in threads)
 
     def next_work(self, *, wait: bool) -> Batch | list[Slice] | None:
         """Return the batch to run or the slices to plan now; None if there is neither."""

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.bert import (
+from rerank_plugins.cross_encoder.forward.bert import (
     ACTIVATIONS,
     ActivationName,
     BertWeights,
@@ -24,8 +23,9 @@ from rerank_plugins.cross_encoder.bert import (
     LayerNorm,
     Linear,
 )
-from rerank_plugins.cross_encoder.linear import PackedLinear
-from rerank_plugins.cross_encoder.rows import Rows
+from rerank_plugins.cross_encoder.forward.cpu_layout import Rows
+from rerank_plugins.cross_encoder.forward.onednn import PackedLinear
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rerank_plugins.cross_encoder.batches import even_batches
-from rerank_plugins.cross_encoder.queue.jobs import Job, Reading
-from rerank_plugins.cross_encoder.queue.ready import Batch, Group
+from rerank_plugins.cross_encoder.pairs import even_batches
+from rerank_plugins.cross_encoder.scheduling.jobs import Job, Reading
+from rerank_plugins.cross_encoder.scheduling.ready import Batch, Group
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, Rows
 
 # A slice is what one job may have tokenised at a time. Enough pairs that sorting them by length

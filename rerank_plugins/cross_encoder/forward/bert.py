@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 
 ActivationName = Literal["gelu", "gelu_tanh", "relu", "silu", "tanh"]
 

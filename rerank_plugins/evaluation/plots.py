@@ -24,8 +24,8 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: E402
 
+from rerank_plugins.evaluation.plot_labels import label_ends, label_points  # noqa: E402
 from rerank_plugins.evaluation.report import FIRST_STAGE  # noqa: E402
-from rerank_plugins.plot_labels import label_ends, label_points  # noqa: E402
 
 if TYPE_CHECKING:
     from rerank_plugins.evaluation import Collection, Report, System

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
-from rerank_plugins.cross_encoder.queue.jobs import Job
+from rerank_plugins.cross_encoder.head_rule import FloatArray
+from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
 
 Integers = npt.NDArray[np.int64]
 

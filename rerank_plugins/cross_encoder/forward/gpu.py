@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.bert import BertWeights
-from rerank_plugins.cross_encoder.cuda.fused import FusedForward, unsupported
-from rerank_plugins.cross_encoder.cuda.graphs import Graphs, capture_on
-from rerank_plugins.cross_encoder.cuda.packed import PackedForward, PackedWeights
-from rerank_plugins.cross_encoder.cuda.parity import disagreement
-from rerank_plugins.cross_encoder.cuda.staging import BatchShape, even_lengths
+from rerank_plugins.cross_encoder.forward.bert import BertWeights
+from rerank_plugins.cross_encoder.forward.cuda_graphs import Graphs, capture_on
+from rerank_plugins.cross_encoder.forward.packed import PackedForward, PackedWeights
+from rerank_plugins.cross_encoder.forward.staging import BatchShape, even_lengths
+from rerank_plugins.cross_encoder.forward.triton.fused import FusedForward, unsupported
+from rerank_plugins.cross_encoder.forward.triton.parity import disagreement
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
 logger = logging.getLogger(__name__)

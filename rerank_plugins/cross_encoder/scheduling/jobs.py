@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rerank_plugins.cross_encoder.batches import IntArray
-from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
-from rerank_plugins.cross_encoder.queue.promise import Promise
+from rerank_plugins.cross_encoder.head_rule import FloatArray
+from rerank_plugins.cross_encoder.pairs import IntArray
+from rerank_plugins.cross_encoder.scheduling.promise import Promise
 from rerank_plugins.errors import NonFiniteScoreError
 
 

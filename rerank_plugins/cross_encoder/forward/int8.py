@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.bert import ActivationName, BertWeights, Layer, Linear
-from rerank_plugins.cross_encoder.cpu import (
+from rerank_plugins.cross_encoder.forward.bert import ActivationName, BertWeights, Layer, Linear
+from rerank_plugins.cross_encoder.forward.cpu import (
     ClsLayer,
     EmbeddingRows,
     EncoderForward,
@@ -24,8 +23,9 @@ from rerank_plugins.cross_encoder.cpu import (
     attend,
     query_key_value,
 )
-from rerank_plugins.cross_encoder.linear import FUSED
-from rerank_plugins.cross_encoder.rows import Rows
+from rerank_plugins.cross_encoder.forward.cpu_layout import Rows
+from rerank_plugins.cross_encoder.forward.onednn import FUSED
+from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import DeviceError
 
 # The lengths of the random text whose activations set the scales.

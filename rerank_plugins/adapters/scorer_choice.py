@@ -22,8 +22,8 @@ from pydantic import (
     field_validator,
 )
 
-from rerank_plugins.cards import DEFAULT_MODEL
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
+from rerank_plugins.models import DEFAULT_MODEL
 from rerank_plugins.ranking import Scorer
 
 # Keywords of sentence-transformers' CrossEncoder, and what they are here.

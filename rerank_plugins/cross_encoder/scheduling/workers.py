@@ -11,14 +11,14 @@ from typing import Protocol
 
 import torch
 
-from rerank_plugins.cross_encoder.batches import PackedPairs
-from rerank_plugins.cross_encoder.checkpoint.head_rule import FloatArray
-from rerank_plugins.cross_encoder.queue.cores import take_one_core
-from rerank_plugins.cross_encoder.queue.jobs import Job
-from rerank_plugins.cross_encoder.queue.memory import is_out_of_memory, release_memory
-from rerank_plugins.cross_encoder.queue.plan import Plan, Planner, Slice
-from rerank_plugins.cross_encoder.queue.ready import Batch
-from rerank_plugins.cross_encoder.queue.stats import Counters
+from rerank_plugins.cross_encoder.head_rule import FloatArray
+from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.scheduling.cores import take_one_core
+from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.memory import is_out_of_memory, release_memory
+from rerank_plugins.cross_encoder.scheduling.plan import Plan, Planner, Slice
+from rerank_plugins.cross_encoder.scheduling.ready import Batch
+from rerank_plugins.cross_encoder.scheduling.stats import Counters
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
 
 logger = logging.getLogger(__name__)

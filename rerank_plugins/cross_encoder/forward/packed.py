@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.bert import (
+from rerank_plugins.cross_encoder.forward.bert import (
     ACTIVATIONS,
     ActivationName,
     BertWeights,

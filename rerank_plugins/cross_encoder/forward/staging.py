@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.batches import IntArray, PackedPairs
-from rerank_plugins.cross_encoder.cuda.packed import PackedBatch
+from rerank_plugins.cross_encoder.forward.packed import PackedBatch
+from rerank_plugins.cross_encoder.pairs import IntArray, PackedPairs
 
 _INTS_ALIGNED = 4  # 16 bytes of int32
 
