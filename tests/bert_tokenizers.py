@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import rerank_plugins
-from rerank_plugins.cross_encoder.pairs import IntArray
+from rerank_plugins.cross_encoder.pairs import TokenIds
 from rerank_plugins.cross_encoder.tokens.encoders import (
     text_encoder,
 )
@@ -77,7 +77,7 @@ def ids_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [e.ids for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
-def as_lists(rows: Sequence[IntArray]) -> list[list[int]]:
+def as_lists(rows: Sequence[TokenIds]) -> list[list[int]]:
     assert all(row.dtype == np.int32 for row in rows)
     return [row.tolist() for row in rows]
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.pairs import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs, TokenIds
 from rerank_plugins.cross_encoder.scheduling.jobs import Job
 from rerank_plugins.cross_encoder.scheduling.plan import Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
@@ -34,7 +33,7 @@ def expected(query: str, passage: str) -> float:
 class NumberEncoder:
     """The words of a text as its ids. Raises for a text that holds another word."""
 
-    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
         return [np.array([int(word) for word in text.split()], np.int32) for text in texts]
 
     def part_end(self, text: str, start: int, n_chars: int) -> int:

@@ -18,7 +18,7 @@ from fake_model import (
     settles,
 )
 
-from rerank_plugins.cross_encoder.pairs import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.pairs import PackedPairs, TokenIds
 from rerank_plugins.cross_encoder.scheduling.plan import PART_CHARACTERS, Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 
@@ -56,7 +56,7 @@ class PartsEncoder(NumberEncoder):
         self.longest = 0
         self._on_part = on_part
 
-    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
         self.longest = max([self.longest, *map(len, texts)])
         rows = super().encode(texts, limit)
         if any(len(text) > PART_CHARACTERS // 2 for text in texts):

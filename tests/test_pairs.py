@@ -44,7 +44,7 @@ def test_pairs_are_those_of_transformers_at_any_max_length(
     encoder: PairEncoder, tokenizer: Any, pairs: list[tuple[str, str]], max_length: int
 ) -> None:
     queries, passages = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    rows = encoder.rows(queries, passages, max_length=max_length, windows=False)
+    rows = encoder.sequences(queries, passages, max_length=max_length, windows=False)
     packed = encoder.pack(rows, range(len(pairs)))
     expected = tokenizer(queries, passages, truncation="longest_first", max_length=max_length)
     assert packed.ids.tolist() == list(chain(*expected["input_ids"]))
@@ -72,15 +72,17 @@ def test_windows_cover_the_whole_passage_and_overlap(
     encoder: PairEncoder, n_query: int, n_passage: int, max_length: int
 ) -> None:
     passage = " ".join("abcdefghij"[index % 10] for index in range(n_passage))
-    rows = encoder.rows([" ".join("q" * n_query)], [passage], max_length=max_length, windows=True)
+    rows = encoder.sequences(
+        [" ".join("q" * n_query)], [passage], max_length=max_length, windows=True
+    )
     assert all(length <= max_length for length in rows.lengths)
     covered: set[int] = set()
-    for start, tail in zip(rows.starts.tolist(), rows.tails, strict=True):
+    for start, tail in zip(rows.starts.tolist(), rows.passage_ids, strict=True):
         assert start <= len(covered), "no token between two windows is lost"
         covered.update(range(start, start + len(tail)))
     assert covered == set(range(n_passage))
-    whole = encoder.rows(["q"], [passage], max_length=1000, windows=False).tails[0]
-    for start, tail in zip(rows.starts.tolist(), rows.tails, strict=True):
+    whole = encoder.sequences(["q"], [passage], max_length=1000, windows=False).passage_ids[0]
+    for start, tail in zip(rows.starts.tolist(), rows.passage_ids, strict=True):
         np.testing.assert_array_equal(tail, whole[start : start + len(tail)])
 
 
@@ -90,7 +92,7 @@ def test_a_short_passage_is_one_window() -> None:
 
 def test_a_windows_characters_are_where_its_tokens_stand(encoder: PairEncoder) -> None:
     passage = " ".join(f"{letter}" for letter in "abcdefghijklmnop")
-    rows = encoder.rows(["q"], [passage], max_length=12, windows=True)
+    rows = encoder.sequences(["q"], [passage], max_length=12, windows=True)
     spans = [
         encoder.characters("q", passage, int(start), max_length=12, windows=True)
         for start in rows.starts

@@ -21,8 +21,7 @@ from fake_model import (
     submit,
 )
 
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
 from rerank_plugins.cross_encoder.scheduling.jobs import Job
 from rerank_plugins.cross_encoder.scheduling.plan import Plan, Planner, Slice
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue

@@ -15,7 +15,7 @@ from bert_tokenizers import (
     ids_of,
 )
 
-from rerank_plugins.cross_encoder.pairs import IntArray
+from rerank_plugins.cross_encoder.pairs import TokenIds
 from rerank_plugins.cross_encoder.tokens.encoders import (
     RememberingEncoder,
     text_encoder,
@@ -50,7 +50,7 @@ class CountingEncoder:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
         self.asked += texts
         return [np.full(1, len(text), np.int32) for text in texts]
 

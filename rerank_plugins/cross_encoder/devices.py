@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.head_rule import FloatArray, HeadRule
-from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.head_rule import HeadRule
+from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
 from rerank_plugins.errors import DeviceError, InvalidArgumentError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rerank_plugins.cross_encoder.pairs import FloatArray
 from rerank_plugins.errors import UnsupportedModelError
 from rerank_plugins.ranking import ScoreUnit
 
 Activation = Literal["identity", "sigmoid", "softmax"]
-FloatArray = npt.NDArray[np.float64]
 
 # A config names its activation as a dotted class name. It is data: mapped here, never imported.
 _NAMES: dict[str, Activation] = {

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int32]
+TokenIds = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +20,9 @@ class PackedPairs:
     (n_pairs,), longest first.
     """
 
-    ids: IntArray
-    type_ids: IntArray
-    lengths: IntArray
+    ids: TokenIds
+    type_ids: TokenIds
+    lengths: TokenIds
 
     @property
     def n_pairs(self) -> int:

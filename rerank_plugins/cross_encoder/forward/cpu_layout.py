@@ -7,13 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.pairs import PackedPairs
-
-IntArray = npt.NDArray[np.int64]
+from rerank_plugins.cross_encoder.pairs import Int64Array, PackedPairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,8 @@ class Rows:
     """
 
     count: int
-    positions: IntArray
-    token_rows: IntArray
+    positions: Int64Array
+    token_rows: Int64Array
     cls_rows: Tensor
     groups: list[Group]
 

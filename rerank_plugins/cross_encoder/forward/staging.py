@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rerank_plugins.cross_encoder.forward.packed import PackedBatch
-from rerank_plugins.cross_encoder.pairs import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.pairs import PackedPairs, TokenIds
 
 _INTS_ALIGNED = 4  # 16 bytes of int32
 
@@ -66,7 +66,7 @@ class BatchShape:
     def _types(self) -> int:
         return self._ids + _aligned(self.n_tokens)
 
-    def write(self, pairs: PackedPairs, array: IntArray) -> None:
+    def write(self, pairs: PackedPairs, array: TokenIds) -> None:
         """Fill ``array`` (size,) with pairs of at most this shape; the rest is empty pairs."""
         n_pairs, n_tokens = pairs.n_pairs, pairs.n_tokens
         array[0] = 0

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.pairs import IntArray
+from rerank_plugins.cross_encoder.pairs import FloatArray, TokenIds
 from rerank_plugins.cross_encoder.scheduling.promise import Promise
 from rerank_plugins.errors import NonFiniteScoreError
 
@@ -36,7 +35,7 @@ class Reading:
     """A very long passage of which the first ``n_characters`` have been tokenised."""
 
     n_characters: int = 0
-    ids: list[IntArray] = field(default_factory=list)
+    ids: list[TokenIds] = field(default_factory=list)
 
 
 class Job(Promise[Outcome]):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rerank_plugins.cross_encoder.pairs import even_batches
 from rerank_plugins.cross_encoder.scheduling.jobs import Job, Reading
 from rerank_plugins.cross_encoder.scheduling.ready import Batch, Group
-from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, Rows
+from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder, Sequences
 
 # A slice is what one job may have tokenised at a time. Enough pairs that sorting them by length
 # makes even batches; few enough, and of few enough characters, that memory stays flat and a call
@@ -148,11 +148,11 @@ class Planner:
         group = Group([piece.job for piece in slices], bounds, rows.pair_index, rows.starts)
         return Plan(parts, self._batches(group, rows))
 
-    def _rows(self, slices: Sequence[Slice]) -> Rows:
+    def _rows(self, slices: Sequence[Slice]) -> Sequences:
         job = slices[0].job
         if not slices[0].n_pairs:
             self._read(job, job.passages[slices[0].start])
-            return Rows.none()
+            return Sequences.none()
         queries: list[str] = []
         passages: list[str] = []
         for piece in slices:
@@ -163,7 +163,7 @@ class Planner:
             max_length = np.repeat(
                 [piece.job.max_length for piece in slices], [piece.n_pairs for piece in slices]
             )
-        return self._encoder.rows(
+        return self._encoder.sequences(
             queries,
             passages,
             max_length=max_length,
@@ -178,7 +178,7 @@ class Planner:
         )
         reading.ids.append(ids)
 
-    def _batches(self, group: Group, rows: Rows) -> list[Batch]:
+    def _batches(self, group: Group, rows: Sequences) -> list[Batch]:
         """Return the batches of the group's rows, from the virtual time of its jobs on."""
         tag = max(job.tag for job in group.jobs)
         batches = []

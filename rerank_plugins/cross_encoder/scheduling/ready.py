@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
 from rerank_plugins.cross_encoder.scheduling.jobs import Job
 
 Integers = npt.NDArray[np.int64]

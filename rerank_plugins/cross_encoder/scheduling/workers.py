@@ -11,8 +11,7 @@ from typing import Protocol
 
 import torch
 
-from rerank_plugins.cross_encoder.head_rule import FloatArray
-from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
 from rerank_plugins.cross_encoder.scheduling.cores import take_one_core
 from rerank_plugins.cross_encoder.scheduling.jobs import Job
 from rerank_plugins.cross_encoder.scheduling.memory import is_out_of_memory, release_memory

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 import tokenizers
 
-from rerank_plugins.cross_encoder.pairs import IntArray
+from rerank_plugins.cross_encoder.pairs import TokenIds
 from rerank_plugins.cross_encoder.tokens.rules import WordPieceRules
 from rerank_plugins.cross_encoder.tokens.texts import (
     LONG_TEXT_CHARS,
@@ -40,7 +40,7 @@ PASSAGE_OVERHEAD_BYTES = 240
 class TextEncoder(Protocol):
     """Turns texts into the ids of their tokens."""
 
-    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
         """Return the ids of each text, without special tokens, as read-only arrays.
 
         With ``limit``, the ids of a text of more than ``LONG_TEXT_CHARS`` may stop early, after
@@ -87,8 +87,8 @@ class TokenizerEncoder:
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
 
-    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
-        rows: list[IntArray] = []
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
+        rows: list[TokenIds] = []
         for group in joint_groups(texts):
             for text in group:
                 utf8(text)
@@ -112,12 +112,12 @@ class RememberingEncoder:
     def __init__(self, encoder: TextEncoder, max_bytes: int) -> None:
         self._encoder = encoder
         self._half_bytes = max_bytes // 2
-        self._newer: dict[str, IntArray] = {}
-        self._older: dict[str, IntArray] = {}
+        self._newer: dict[str, TokenIds] = {}
+        self._older: dict[str, TokenIds] = {}
         self._newer_bytes = 0
         self._lock = threading.Lock()
 
-    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
         newer, older = self._newer, self._older
         rows = list(map(newer.get, texts))
         missed = [index for index, ids in enumerate(rows) if ids is None]
@@ -137,7 +137,7 @@ class RememberingEncoder:
     def part_end(self, text: str, start: int, n_chars: int) -> int:
         return self._encoder.part_end(text, start, n_chars)
 
-    def _remember(self, found: dict[str, IntArray | None]) -> None:
+    def _remember(self, found: dict[str, TokenIds | None]) -> None:
         # Not to remember costs less than to wait, and a process that was forked while another
         # thread held the lock goes on.
         if not self._lock.acquire(blocking=False):

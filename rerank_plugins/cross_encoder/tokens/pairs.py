@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from rerank_plugins.cross_encoder.pairs import IntArray, PackedPairs
+from rerank_plugins.cross_encoder.pairs import Int64Array, PackedPairs, TokenIds
 from rerank_plugins.cross_encoder.tokens.template import PairTemplate
 from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
 from rerank_plugins.errors import InvalidArgumentError
@@ -24,24 +24,24 @@ WINDOW_OVERLAP = 0.25
 
 
 @dataclass(slots=True)
-class Rows:
-    """What the model will read for some pairs: one row a pair, or one a window of it.
+class Sequences:
+    """What the model will read for some pairs: one sequence a pair, or one a window of it.
 
-    ``heads[i]`` is everything before the passage's own tokens, ``tails[i]`` those tokens,
+    ``prefixes[i]`` are the ids before the passage's own, ``passage_ids[i]`` those of the passage,
     ``lengths[i]`` the length with all special tokens, ``pair_index[i]`` the pair it belongs to
     (ascending), ``starts[i]`` the offset of its first passage token. ``truncated`` is one flag a
     pair.
     """
 
-    heads: list[IntArray]
-    tails: list[IntArray]
-    lengths: npt.NDArray[np.int64]
-    pair_index: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
+    prefixes: list[TokenIds]
+    passage_ids: list[TokenIds]
+    lengths: Int64Array
+    pair_index: Int64Array
+    starts: Int64Array
     truncated: npt.NDArray[np.bool_]
 
     @classmethod
-    def none(cls) -> Rows:
+    def none(cls) -> Sequences:
         integers = np.empty(0, np.int64)
         return cls([], [], integers, integers, integers, np.empty(0, np.bool_))
 
@@ -67,7 +67,7 @@ def longest_first(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
 
 
 class PairEncoder:
-    """Turns texts into `Rows` and rows into `PackedPairs`."""
+    """Turns texts into `Sequences` and these into `PackedPairs`."""
 
     def __init__(self, texts: TextEncoder, template: PairTemplate, tokenizer_json: str) -> None:
         self._texts = texts
@@ -83,24 +83,24 @@ class PairEncoder:
                 f"ones, one of the query, one of the passage), got {max_length}"
             )
 
-    def read(self, passage: str, start: int, n_chars: int) -> tuple[IntArray, int]:
+    def read(self, passage: str, start: int, n_chars: int) -> tuple[TokenIds, int]:
         """Return the ids of about ``n_chars`` of ``passage``, and where the next ones begin."""
         end = self._texts.part_end(passage, start, n_chars)
         return self._texts.encode([passage[start:end]])[0], end
 
-    def rows(
+    def sequences(
         self,
         queries: Sequence[str],
         passages: Sequence[str],
         *,
-        max_length: int | npt.NDArray[np.int64],
+        max_length: int | Int64Array,
         windows: bool,
-        passage_ids: list[IntArray] | None = None,
-    ) -> Rows:
-        """Return the rows of ``zip(queries, passages)``, none longer than ``max_length`` tokens.
+        passage_ids: list[TokenIds] | None = None,
+    ) -> Sequences:
+        """Return the sequences of ``zip(queries, passages)``, none longer than ``max_length``.
 
-        ``max_length`` is one for all or one a pair. ``passage_ids`` are the ids of the passages
-        where these have been read already.
+        ``max_length`` is in tokens, one for all pairs or one a pair (n_pairs,). ``passage_ids``
+        are the ids of the passages where these have been read already.
         """
         room = max_length - self._template.n_special
         distinct = list(dict.fromkeys(queries))
@@ -118,30 +118,30 @@ class PairEncoder:
         n_query = np.fromiter((len(ids_of[query]) for query in queries), np.int64, len(queries))
         n_passage = np.fromiter(map(len, passage_ids), np.int64, len(passage_ids))
         truncated = n_query + n_passage > room
-        full_heads = {query: self._head(ids) for query, ids in ids_of.items()}
-        rows = Rows(
-            heads=[full_heads[query] for query in queries],
-            tails=passage_ids,
+        full_prefixes = {query: self._prefix(ids) for query, ids in ids_of.items()}
+        sequences = Sequences(
+            prefixes=[full_prefixes[query] for query in queries],
+            passage_ids=passage_ids,
             lengths=n_query + n_passage + self._template.n_special,
             pair_index=np.arange(len(passage_ids)),
             starts=np.zeros(len(passage_ids), np.int64),
             truncated=truncated,
         )
         if not truncated.any():
-            return rows
+            return sequences
         cut = self._windowed if windows else self._truncated
         rooms = np.broadcast_to(room, len(passages)).tolist()
-        return cut(rows, [ids_of[query] for query in queries], rooms)
+        return cut(sequences, [ids_of[query] for query in queries], rooms)
 
-    def pack(self, rows: Rows, order: Sequence[int]) -> PackedPairs:
-        """Return the rows at ``order`` end to end."""
+    def pack(self, sequences: Sequences, order: Sequence[int]) -> PackedPairs:
+        """Return the sequences at these indices end to end, in this order."""
         suffix = self._template.suffix
-        parts: list[IntArray] = []
+        parts: list[TokenIds] = []
         for index in order:
-            parts += (rows.heads[index], rows.tails[index], suffix)
+            parts += (sequences.prefixes[index], sequences.passage_ids[index], suffix)
         counts = np.empty(2 * len(order), np.int64)
-        counts[0::2] = [len(rows.heads[index]) for index in order]
-        lengths = rows.lengths[np.asarray(order, np.int64)]
+        counts[0::2] = [len(sequences.prefixes[index]) for index in order]
+        lengths = sequences.lengths[np.asarray(order, np.int64)]
         counts[1::2] = lengths - counts[0::2]
         types = np.array([self._template.query_type, self._template.passage_type], np.int32)
         return PackedPairs(
@@ -154,64 +154,75 @@ class PairEncoder:
         self, query: str, passages: Sequence[str], *, max_length: int, windows: bool
     ) -> list[bool]:
         """Say for each passage whether its pair loses tokens."""
-        rows = self.rows([query] * len(passages), passages, max_length=max_length, windows=windows)
-        return [bool(flag) for flag in rows.truncated]
+        sequences = self.sequences(
+            [query] * len(passages), passages, max_length=max_length, windows=windows
+        )
+        return [bool(flag) for flag in sequences.truncated]
 
     def characters(
         self, query: str, passage: str, start: int, *, max_length: int, windows: bool
     ) -> tuple[int, int]:
-        """Return the range of characters of the row whose first passage token is at ``start``."""
-        rows = self.rows([query], [passage], max_length=max_length, windows=windows)
-        row = rows.starts.tolist().index(start)
-        if len(rows.tails) == 1 and not rows.truncated[0]:
+        """Return the characters of the sequence whose passage tokens begin at ``start``."""
+        sequences = self.sequences([query], [passage], max_length=max_length, windows=windows)
+        index = sequences.starts.tolist().index(start)
+        if len(sequences.passage_ids) == 1 and not sequences.truncated[0]:
             return 0, len(passage)
-        if len(rows.tails[row]) == 0:
+        if len(sequences.passage_ids[index]) == 0:
             return 0, 0
         # Offsets are asked for seldom and cost much: from the real tokenizer, only here.
         tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer_json)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         offsets = tokenizer.encode(passage, add_special_tokens=False).offsets
-        return offsets[start][0], offsets[start + len(rows.tails[row]) - 1][1]
+        return offsets[start][0], offsets[start + len(sequences.passage_ids[index]) - 1][1]
 
-    def _head(self, query_ids: IntArray) -> IntArray:
+    def _prefix(self, query_ids: TokenIds) -> TokenIds:
         return np.concatenate((self._template.prefix, query_ids, self._template.middle))
 
-    def _truncated(self, rows: Rows, query_ids: list[IntArray], rooms: list[int]) -> Rows:
-        for index in np.flatnonzero(rows.truncated).tolist():
-            query, passage = query_ids[index], rows.tails[index]
+    def _truncated(
+        self, sequences: Sequences, query_ids: list[TokenIds], rooms: list[int]
+    ) -> Sequences:
+        for index in np.flatnonzero(sequences.truncated).tolist():
+            query, passage = query_ids[index], sequences.passage_ids[index]
             kept_query, kept_passage = longest_first(len(query), len(passage), rooms[index])
             if kept_query < len(query):
-                rows.heads[index] = self._head(query[:kept_query])
-            rows.tails[index] = passage[:kept_passage]
-            rows.lengths[index] = kept_query + kept_passage + self._template.n_special
-        return rows
+                sequences.prefixes[index] = self._prefix(query[:kept_query])
+            sequences.passage_ids[index] = passage[:kept_passage]
+            sequences.lengths[index] = kept_query + kept_passage + self._template.n_special
+        return sequences
 
-    def _windowed(self, rows: Rows, query_ids: list[IntArray], rooms: list[int]) -> Rows:
-        heads: list[IntArray] = []
-        tails: list[IntArray] = []
+    def _windowed(
+        self, sequences: Sequences, query_ids: list[TokenIds], rooms: list[int]
+    ) -> Sequences:
+        prefixes: list[TokenIds] = []
+        passages: list[TokenIds] = []
         owners: list[int] = []
         starts: list[int] = []
-        texts = zip(query_ids, rows.tails, rooms, strict=True)
+        texts = zip(query_ids, sequences.passage_ids, rooms, strict=True)
         for index, (query, passage, room) in enumerate(texts):
             # A short passage leaves the query more than half; a long one is what windows are for.
             kept_query = min(len(query), max(room // 2, room - len(passage)))
             cut_query = kept_query < len(query)
-            head = self._head(query[:kept_query]) if cut_query else rows.heads[index]
+            prefix = self._prefix(query[:kept_query]) if cut_query else sequences.prefixes[index]
             width = max(1, min(len(passage), room - kept_query))
             # Only a query that had to be cut counts as truncated: the windows cover the passage.
-            rows.truncated[index] = cut_query
+            sequences.truncated[index] = cut_query
             stride = max(1, width - int(width * WINDOW_OVERLAP))
             last = max(0, len(passage) - width)
             for start in [*range(0, last, stride), last]:
-                heads.append(head)
-                tails.append(passage[start : start + width])
+                prefixes.append(prefix)
+                passages.append(passage[start : start + width])
                 owners.append(index)
                 starts.append(start)
         lengths = [
-            len(head) + len(tail) + len(self._template.suffix)
-            for head, tail in zip(heads, tails, strict=True)
+            len(prefix) + len(passage) + len(self._template.suffix)
+            for prefix, passage in zip(prefixes, passages, strict=True)
         ]
-        return Rows(
-            heads, tails, np.array(lengths), np.array(owners), np.array(starts), rows.truncated
+        return Sequences(
+            prefixes,
+            passages,
+            np.array(lengths),
+            np.array(owners),
+            np.array(starts),
+            sequences.truncated,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rerank_plugins.cross_encoder.pairs import IntArray
+from rerank_plugins.cross_encoder.pairs import TokenIds
 from rerank_plugins.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ class PairTemplate:
     BERT: ``[CLS] query [SEP] passage [SEP]``, type 0 up to the first ``[SEP]``, then 1.
     """
 
-    prefix: IntArray
-    middle: IntArray
-    suffix: IntArray
+    prefix: TokenIds
+    middle: TokenIds
+    suffix: TokenIds
     query_type: int
     passage_type: int
 

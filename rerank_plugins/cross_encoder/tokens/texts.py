@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rerank_plugins.cross_encoder.pairs import IntArray
+from rerank_plugins.cross_encoder.pairs import TokenIds
 from rerank_plugins.errors import InvalidArgumentError
 
 # Texts are encoded together up to this size: the fixed cost of a pass is shared, and what lies
@@ -42,7 +42,7 @@ def utf8(text: str) -> bytes:
         ) from None
 
 
-def frozen(ids: IntArray) -> IntArray:
+def frozen(ids: TokenIds) -> TokenIds:
     """Make ``ids`` read-only: several callers may hold the same array."""
     ids.flags.writeable = False
     return ids

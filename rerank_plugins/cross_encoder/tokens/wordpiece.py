@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
-from rerank_plugins.cross_encoder.pairs import IntArray
+from rerank_plugins.cross_encoder.pairs import TokenIds
 from rerank_plugins.cross_encoder.tokens.rules import WordPieceRules
 from rerank_plugins.cross_encoder.tokens.texts import (
     LONG_TEXT_CHARS,
@@ -82,7 +82,7 @@ class WordPieceEncoder:
         self.table = WordTable(self._words.items()) if has_table else None
         self._n_asked = 0  # words that might have been in the table
 
-    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[IntArray]:
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
         short = [text for text in texts if len(text) <= LONG_TEXT_CHARS]
         rows = itertools.chain.from_iterable(map(self._joint, joint_groups(short)))
         if len(short) == len(texts):
@@ -108,7 +108,7 @@ class WordPieceEncoder:
     def _clean(self, text: bytes) -> bytes:
         return text.translate(self._lowered, self._dropped)
 
-    def _joint(self, texts: list[str]) -> list[IntArray]:
+    def _joint(self, texts: list[str]) -> list[TokenIds]:
         """Return the ids of all ``texts``, in one pass over them joined."""
         joined = self._clean((b" %b " % END_OF_TEXT).join([*map(utf8, texts), b""]))
         # A byte is found thirty times as fast as a token, and few texts have a "[".
@@ -189,8 +189,8 @@ class WordPieceEncoder:
             start, pieces, longest = end, self._later, self._longest_later
         return b"".join(ids)
 
-    def _long(self, text: str, limit: int | None) -> IntArray:
-        parts: list[IntArray] = []
+    def _long(self, text: str, limit: int | None) -> TokenIds:
+        parts: list[TokenIds] = []
         n_ids = start = 0
         while start < len(text) and (limit is None or n_ids <= limit):
             end = start + LONG_TEXT_CHARS
@@ -204,7 +204,7 @@ class WordPieceEncoder:
             n_ids += len(part)
         return frozen(np.concatenate(parts))
 
-    def _first_words(self, text: str, start: int) -> tuple[IntArray, int]:
+    def _first_words(self, text: str, start: int) -> tuple[TokenIds, int]:
         """Return the ids of some words of ``text`` from ``start`` on, and where the next begins.
 
         For a window without ASCII whitespace, such as Chinese. The tokenizer is asked for it; the
