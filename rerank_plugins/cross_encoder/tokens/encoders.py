@@ -20,14 +20,13 @@ import numpy as np
 import tokenizers
 
 from rerank_plugins.cross_encoder.pairs import TokenIds
-from rerank_plugins.cross_encoder.tokens.rules import WordPieceRules
 from rerank_plugins.cross_encoder.tokens.texts import (
     LONG_TEXT_CHARS,
     frozen,
     joint_groups,
     utf8,
 )
-from rerank_plugins.cross_encoder.tokens.wordpiece import WordPieceEncoder
+from rerank_plugins.cross_encoder.tokens.wordpiece import WordPieceEncoder, WordPieceRules
 from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError
 
 # About 50,000 passages of a hundred tokens, of which half are surely there when they come again in

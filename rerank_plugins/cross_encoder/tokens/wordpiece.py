@@ -7,40 +7,77 @@ import re
 import string
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tokenizers
 
 from rerank_plugins.cross_encoder.pairs import TokenIds
-from rerank_plugins.cross_encoder.tokens.rules import WordPieceRules
 from rerank_plugins.cross_encoder.tokens.texts import (
     LONG_TEXT_CHARS,
     frozen,
     joint_groups,
     utf8,
 )
-from rerank_plugins.cross_encoder.tokens.word_table import (
-    END_ID,
-    END_OF_TEXT,
-    LARGEST_ID,
-    WordTable,
-)
 
 # Words beyond the vocabulary are remembered up to this number, and forgotten together when it is
 # reached. Words of more bytes are not remembered. At most 550 bytes each, 36 MB in all; words of
-# English take a third of that. A table of the short ones comes to 13 MB at most.
+# English take a third of that.
 MAX_WORDS = 65_536
 MAX_WORD_BYTES = 64
-# Shorter texts are through the dict before NumPy has begun.
-TABLE_BYTES = 4_096
 
+# No text has this byte in UTF-8, so as a word it can mark where one text ends.
+END_OF_TEXT = b"\xff"
+END_ID = -1
 PUNCTUATION = tuple(mark.encode() for mark in string.punctuation)
 SPACED_PUNCTUATION = tuple((mark, b" %b " % mark) for mark in PUNCTUATION)
 WHITESPACE = " \t\n\r"
-ALPHANUMERIC = re.compile("[0-9A-Za-z]*")
 SPACE = re.compile(f"[{WHITESPACE}]")
+_NO_IDS = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordPieceRules:
+    """What `WordPieceEncoder` has to know of a BERT tokenizer."""
+
+    vocabulary: dict[str, int]
+    unknown_id: int
+    max_word_chars: int
+    lowercase: bool
+    clean_text: bool
+    added: tuple[str, ...]
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> WordPieceRules | None:
+        """Return the rules in a ``tokenizer.json``, or None where the encoder is not proven."""
+        normalizer = state["normalizer"] or {}
+        pre_tokenizer = state["pre_tokenizer"] or {}
+        model = state["model"]
+        if (
+            normalizer.get("type") != "BertNormalizer"
+            or pre_tokenizer.get("type") != "BertPreTokenizer"
+            or model.get("type") != "WordPiece"
+            or model["continuing_subword_prefix"] != "##"
+            or model["unk_token"] not in model["vocab"]
+        ):
+            return None
+        # Added tokens have to be found in the text as it stands, wherever they stand, never across
+        # whitespace, and never all within a run of letters and digits.
+        flags = ("single_word", "lstrip", "rstrip", "normalized")
+        added = tuple(token["content"] for token in state["added_tokens"])
+        if any(token[flag] for token in state["added_tokens"] for flag in flags) or any(
+            content.split() != [content] or content.isalnum() for content in added
+        ):
+            return None
+        return cls(
+            vocabulary=model["vocab"],
+            unknown_id=model["vocab"][model["unk_token"]],
+            max_word_chars=model["max_input_chars_per_word"],
+            lowercase=normalizer["lowercase"],
+            clean_text=normalizer["clean_text"],
+            added=added,
+        )
 
 
 class WordPieceEncoder:
@@ -52,8 +89,7 @@ class WordPieceEncoder:
     letters and digits is cut into its longest pieces here; the tokenizer is asked for any other.
     A text that holds an added token such as ``[SEP]``, in any case of letters, is asked whole.
 
-    Keeps the ASCII part of the vocabulary and at most ``MAX_WORDS`` words more in a dict, and the
-    short ones of these in a `WordTable`, which larger texts are looked up in.
+    Keeps the ASCII part of the vocabulary and at most ``MAX_WORDS`` words more in a dict.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, rules: WordPieceRules) -> None:
@@ -77,10 +113,6 @@ class WordPieceEncoder:
         self._longest_first = max(map(len, self._first), default=0)
         self._longest_later = max(map(len, self._later), default=0)
         self._forget()
-        # Of words that were known when it was made. Their ids never change, so it is never wrong.
-        has_table = max(rules.vocabulary.values()) <= LARGEST_ID
-        self.table = WordTable(self._words.items()) if has_table else None
-        self._n_asked = 0  # words that might have been in the table
 
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
         short = [text for text in texts if len(text) <= LONG_TEXT_CHARS]
@@ -103,7 +135,7 @@ class WordPieceEncoder:
         return len(text) if after is None else after.end()
 
     def _forget(self) -> None:
-        self._words = {**self._first, END_OF_TEXT: _as_bytes([-1])}
+        self._words = {**self._first, END_OF_TEXT: _as_bytes([END_ID])}
 
     def _clean(self, text: bytes) -> bytes:
         return text.translate(self._lowered, self._dropped)
@@ -119,30 +151,14 @@ class WordPieceEncoder:
                 return [self._joint([text])[0] for text in texts]
             ids = self._tokenizer.encode(texts[0], add_special_tokens=False).ids
             return [frozen(np.array(ids, np.int32))]
-        flat, ends = self._ids_and_ends(joined)
-        rows, start = [], 0
-        for end in ends.tolist():
-            rows.append(frozen(flat[start:end].astype(np.int32)))
-            start = end + 1
-        return rows
-
-    def _ids_and_ends(
-        self, joined: bytes
-    ) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.int64]]:
-        """Return the ids of all words of ``joined``, and where the texts end among them."""
-        table = self.table
-        # In a table, a word of zero bytes would be none.
-        if table is not None and len(joined) >= TABLE_BYTES and b"\0" not in joined:
-            in_table, n_asked = table.ids(joined, self._ids)
-            self._n_asked += n_asked
-            if self._n_asked > len(self._words):  # which cost about as much as a new table
-                self._n_asked = 0
-                self.table = WordTable(list(self._words.items()))
-            return in_table, np.flatnonzero(in_table == END_ID)
         for mark, spaced in SPACED_PUNCTUATION:
             joined = joined.replace(mark, spaced)
         flat = np.frombuffer(b"".join(self._ids(joined.split())), np.int32)
-        return flat, np.flatnonzero(flat == -1)
+        rows, start = [], 0
+        for end in np.flatnonzero(flat == END_ID).tolist():
+            rows.append(frozen(flat[start:end].copy()))
+            start = end + 1
+        return rows
 
     def _ids(self, words: list[bytes]) -> list[bytes]:
         """Return the ids of each word."""
@@ -190,6 +206,7 @@ class WordPieceEncoder:
         return b"".join(ids)
 
     def _long(self, text: str, limit: int | None) -> TokenIds:
+        """Return the ids of ``text``, or with ``limit`` more than that many of the first ones."""
         parts: list[TokenIds] = []
         n_ids = start = 0
         while start < len(text) and (limit is None or n_ids <= limit):
@@ -197,54 +214,31 @@ class WordPieceEncoder:
             if end < len(text):
                 end = 1 + max(text.rfind(space, start, end) for space in WHITESPACE)
             if end > start:
-                part, start = self._joint([text[start:end]])[0], end
-            else:
-                part, start = self._first_words(text, start)
+                part = self._joint([text[start:end]])[0]
+            else:  # a window without ASCII whitespace, such as Chinese
+                end = start + LONG_TEXT_CHARS
+                part = self._certain(text[start:end]) if limit is not None else _NO_IDS
+                if limit is None or n_ids + len(part) <= limit:
+                    space = SPACE.search(text, end)
+                    end = len(text) if space is None else space.end()
+                    part = self._joint([text[start:end]])[0]
             parts.append(part)
             n_ids += len(part)
+            start = end
         return frozen(np.concatenate(parts))
 
-    def _first_words(self, text: str, start: int) -> tuple[TokenIds, int]:
-        """Return the ids of some words of ``text`` from ``start`` on, and where the next begins.
+    def _certain(self, window: str) -> TokenIds:
+        """Return the ids of ``window`` that hold whatever text comes after it.
 
-        For a window without ASCII whitespace, such as Chinese. The tokenizer is asked for it; the
-        last word may go on after it, and in its last characters an added token may begin.
+        Left out are its last word, which may go on, and the words in which an added token may
+        begin that ends after the window.
         """
-        too_long = self._rules.filler * (self._rules.max_word_chars + 1)
-        head, n_chars = "", LONG_TEXT_CHARS
-        while True:
-            window = head + text[start : start + n_chars]
-            encoding = self._tokenizer.encode(window, add_special_tokens=False)
-            ids = np.array(encoding.ids, np.int32)
-            if start + n_chars >= len(text):
-                return ids, len(text)
-            certain = len(window) - self._longest_added
-            if not len(ids):
-                return ids, start + certain
-            words, offsets = encoding.word_ids, encoding.offsets
-            n_certain = words.index(
-                next(
-                    word
-                    for word, (_, end) in zip(words, offsets, strict=True)
-                    if end > certain or word == words[-1]
-                )
-            )
-            if n_certain:
-                return ids[:n_certain], start + offsets[n_certain][0] - len(head)
-            end = max(
-                end for word, (_, end) in zip(words, offsets, strict=True) if word == words[0]
-            )
-            word = self._tokenizer.normalizer.normalize_str(window[:certain]).strip()
-            if end > certain and len(word) >= len(too_long):
-                # The rest of a word that is already too long to be known cannot change its id,
-                # so any word as long may stand for what was read of it.
-                start += certain - len(head)
-                run = ALPHANUMERIC.match(text, start)
-                if run is not None:
-                    start = max(start, run.end() - self._longest_added)
-                head = too_long
-            else:
-                n_chars *= 2
+        encoding = self._tokenizer.encode(window, add_special_tokens=False)
+        words, n_chars = encoding.word_ids, len(window) - self._longest_added
+        for word, (_, end) in zip(words, encoding.offsets, strict=True):
+            if word == words[-1] or end > n_chars:
+                return np.array(encoding.ids[: words.index(word)], np.int32)
+        return _NO_IDS
 
 
 def _as_bytes(ids: Iterable[int]) -> bytes:
