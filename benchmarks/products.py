@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from rerank_plugins.cross_encoder.forward.bert import Linear
-from rerank_plugins.cross_encoder.forward.onednn import PackedLinear
+from rerank_plugins.cross_encoder.forward.onednn import OneDnnLinear
 
 Shape = tuple[int, int, int]  # rows, inner, columns
 AttentionShape = tuple[int, int, int, int, int]  # pairs, heads, queries, keys, head width
@@ -69,10 +69,10 @@ def product_s(
 
     def prepare() -> Callable[[], object]:
         linear = Linear(weight=torch.randn(columns, inner) * 0.05, bias=torch.zeros(columns))
-        packed = PackedLinear(linear, dtype, "gelu" if fused == "gelu" else None)
+        prepared = OneDnnLinear(linear, dtype, "gelu" if fused == "gelu" else None)
         rows = torch.randn(n_rows, inner).to(dtype)
         residual = torch.randn(n_rows, columns).to(dtype) if fused == "residual" else None
-        return lambda: packed(rows, residual)
+        return lambda: prepared(rows, residual)
 
     return best_s(prepare, n_threads=n_threads, times=times)
 

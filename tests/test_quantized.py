@@ -48,7 +48,7 @@ def test_logits_are_close_to_float32(shape: dict[str, Any]) -> None:
 
 
 @needs_vnni
-def test_logits_do_not_depend_on_the_company() -> None:
+def test_logits_do_not_depend_on_batch_mates() -> None:
     forward = QuantizedForward(random_weights(hidden=64))
     pairs = random_pairs([64, 64, 63, 40, 39, 20, 7, 7, 2])
     together = forward(pairs)

@@ -156,9 +156,9 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
 
 def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> Forward:
     if device.type != "cpu":
-        from rerank_plugins.cross_encoder.forward.gpu import CudaForward
+        from rerank_plugins.cross_encoder.forward.gpu import GpuForward
 
-        return CudaForward(weights, device=device, dtype=DTYPES[dtype])
+        return GpuForward(weights, device=device, dtype=DTYPES[dtype])
     if dtype == "int8":
         from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward
 

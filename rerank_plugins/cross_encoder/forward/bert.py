@@ -1,7 +1,7 @@
 """BERT-shaped cross-encoders (BERT, TinyBERT, MiniLM, ELECTRA, DistilBERT): weights and shape.
 
-The forward passes live beside this: `cpu.py` for the CPU, `cuda/` for CUDA. Every one takes a
-`PackedPairs` and returns float32 logits (n_pairs, n_labels).
+The forward passes live beside this: `cpu` and `int8` for the CPU, `gpu` for CUDA and MPS. Every
+one takes a `PackedPairs` and returns float32 logits (n_pairs, n_labels).
 """
 
 from __future__ import annotations
@@ -110,9 +110,8 @@ class BertWeights:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> BertWeights:
         """Return a copy whose tensors are on ``device`` in ``dtype``."""
-        weights = _converted(self, device, dtype)
-        assert isinstance(weights, BertWeights)
-        return weights
+        converted: BertWeights = _converted(self, device, dtype)
+        return converted
 
 
 def _converted(value: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -23,8 +23,9 @@ from rerank_plugins.cross_encoder.forward.bert import (
     LayerNorm,
     Linear,
 )
-from rerank_plugins.cross_encoder.forward.cpu_layout import Rows
-from rerank_plugins.cross_encoder.forward.onednn import PackedLinear
+from rerank_plugins.cross_encoder.forward.cpu_layout import RowLayout
+from rerank_plugins.cross_encoder.forward.folding import fold_cls, query_key_value
+from rerank_plugins.cross_encoder.forward.onednn import OneDnnLinear
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
@@ -34,8 +35,8 @@ class EncoderForward:
 
     def __init__(
         self,
-        embeddings: EmbeddingRows,
-        layers: Sequence[Callable[[Tensor, Rows], Tensor]],
+        embeddings: EmbeddingTable,
+        layers: Sequence[Callable[[Tensor, RowLayout], Tensor]],
         last_layer: ClsLayer,
         head: Head,
     ) -> None:
@@ -48,11 +49,11 @@ class EncoderForward:
         """Return float32 logits (n_pairs, n_labels)."""
         if pairs.n_pairs == 0:
             return torch.empty(0, self._head.classifier.weight.shape[0])
-        rows = Rows.of(pairs)
-        hidden = self._embeddings(pairs, rows)
+        layout = RowLayout.of(pairs)
+        hidden = self._embeddings(pairs, layout)
         for layer in self._layers:
-            hidden = layer(hidden, rows)
-        return self._head(self._last_layer(hidden, rows))
+            hidden = layer(hidden, layout)
+        return self._head(self._last_layer(hidden, layout))
 
 
 class CpuForward(EncoderForward):
@@ -65,7 +66,7 @@ class CpuForward(EncoderForward):
     def __init__(self, weights: BertWeights, *, dtype: torch.dtype) -> None:
         weights = weights.to(torch.device("cpu"), torch.float32)
         super().__init__(
-            EmbeddingRows(weights.embeddings, dtype),
+            EmbeddingTable(weights.embeddings, dtype),
             [
                 FullLayer(layer, weights.n_heads, weights.activation, dtype)
                 for layer in weights.layers[:-1]
@@ -75,40 +76,44 @@ class CpuForward(EncoderForward):
         )
 
 
-class EmbeddingRows:
-    """Token, position and type embeddings, normed and projected: (count, hidden)."""
+class EmbeddingTable:
+    """Token, position and type embeddings, normed and projected."""
 
     def __init__(self, embeddings: Embeddings, dtype: torch.dtype) -> None:
         # One table, so that one pass adds two rows of it: a token's, and that of its type and
         # position, added here.
-        places = embeddings.position[None]
+        positions = embeddings.position[None]
         if embeddings.type is not None:
-            places = embeddings.type[:, None] + places
-        self._n_places = places.shape[1]
-        self._type_stride = self._n_places if len(places) > 1 else 0
+            positions = embeddings.type[:, None] + positions
+        self._n_positions = positions.shape[1]
+        self._type_stride = self._n_positions if len(positions) > 1 else 0
         self._n_tokens = len(embeddings.token)
-        self._table = torch.cat([embeddings.token, places.flatten(0, 1)]).to(dtype)
+        self._table = torch.cat([embeddings.token, positions.flatten(0, 1)]).to(dtype)
         self._norm = _norm(embeddings.norm, dtype)
         self._projection = None
         if embeddings.projection is not None:
-            self._projection = PackedLinear(embeddings.projection, dtype)
+            self._projection = OneDnnLinear(embeddings.projection, dtype)
 
-    def __call__(self, pairs: PackedPairs, rows: Rows) -> Tensor:
+    def __call__(self, pairs: PackedPairs, layout: RowLayout) -> Tensor:
+        """Return hidden states (n_rows, hidden), in ``dtype``.
+
+        Raises `InvalidArgumentError` for a pair or an id that the model has no embedding for.
+        """
         # In one table, an index past the end of its own part would read another's.
-        if pairs.max_length > self._n_places:
+        if pairs.max_length > self._n_positions:
             raise InvalidArgumentError(
                 f"a pair has {pairs.max_length} tokens, and the model has positions for "
-                f"{self._n_places}: truncate pairs to max_length={self._n_places} or less"
+                f"{self._n_positions}: truncate pairs to max_length={self._n_positions} or less"
             )
         if (largest := int(pairs.ids.max())) >= self._n_tokens:
             raise InvalidArgumentError(
                 f"a token has the id {largest}, and the model has embeddings for "
                 f"{self._n_tokens}: use the tokenizer that was saved with the model"
             )
-        indices = np.zeros((rows.count, 2), np.int32)
-        indices[rows.token_rows, 0] = pairs.ids
-        indices[rows.token_rows, 1] = (
-            rows.positions + pairs.type_ids * self._type_stride + self._n_tokens
+        indices = np.zeros((layout.n_rows, 2), np.int32)
+        indices[layout.token_rows, 0] = pairs.ids
+        indices[layout.token_rows, 1] = (
+            layout.positions + pairs.type_ids * self._type_stride + self._n_tokens
         )
         hidden = F.embedding_bag(torch.from_numpy(indices), self._table, mode="sum")
         hidden = self._norm(hidden)
@@ -116,127 +121,120 @@ class EmbeddingRows:
 
 
 class FullLayer:
-    """One encoder layer over all tokens."""
+    """One encoder layer over all rows: (n_rows, hidden) in and out, in ``dtype``."""
 
     def __init__(
         self, layer: Layer, n_heads: int, activation: ActivationName, dtype: torch.dtype
     ) -> None:
         self._n_heads = n_heads
-        self._query_key_value = PackedLinear(query_key_value(layer), dtype)
-        self._attention_output = PackedLinear(layer.attention_output, dtype)
+        self._query_key_value = OneDnnLinear(query_key_value(layer), dtype)
+        self._attention_output = OneDnnLinear(layer.attention_output, dtype)
         self._attention_norm = _norm(layer.attention_norm, dtype)
-        self._feed_forward = PackedLinear(layer.feed_forward, dtype, activation)
-        self._feed_forward_output = PackedLinear(layer.feed_forward_output, dtype)
+        self._feed_forward = OneDnnLinear(layer.feed_forward, dtype, activation)
+        self._feed_forward_output = OneDnnLinear(layer.feed_forward_output, dtype)
         self._feed_forward_norm = _norm(layer.feed_forward_norm, dtype)
 
-    def __call__(self, hidden: Tensor, rows: Rows) -> Tensor:
-        return self.steps(hidden, rows)[-1]
+    def __call__(self, hidden: Tensor, layout: RowLayout) -> Tensor:
+        return self.steps(hidden, layout)[-1]
 
-    def steps(self, hidden: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the inputs of all products but the first, and the output."""
-        context = attend(self._query_key_value(hidden), rows, self._n_heads)
+    def steps(self, hidden: Tensor, layout: RowLayout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the inputs of all products but the first, and the output.
+
+        All in ``dtype``: (n_rows, hidden), the third (n_rows, feed_forward).
+        """
+        context = attend(self._query_key_value(hidden), layout, self._n_heads)
         middle = self._attention_norm(self._attention_output(context, residual=hidden))
         inner = self._feed_forward(middle)
         output = self._feed_forward_norm(self._feed_forward_output(inner, residual=middle))
         return context, middle, inner, output
 
 
-def query_key_value(layer: Layer) -> Linear:
-    """Return the three projections as one."""
-    parts = (layer.query, layer.key, layer.value)
-    return Linear(
-        weight=torch.cat([part.weight for part in parts]),
-        bias=torch.cat([part.bias for part in parts]),
-    )
-
-
-def attend(mixed: Tensor, rows: Rows, n_heads: int) -> Tensor:
-    """From queries, keys and values (count, 3 * hidden) to contexts (count, hidden)."""
-    hidden_size = mixed.shape[1] // 3
+def attend(query_key_value: Tensor, layout: RowLayout, n_heads: int) -> Tensor:
+    """Attend within each pair: (n_rows, 3 * hidden) to (n_rows, hidden), in the same dtype."""
+    hidden_size = query_key_value.shape[1] // 3
     size = hidden_size // n_heads
-    context = mixed.new_empty(rows.count, hidden_size)
-    for group in rows.groups:
+    context = query_key_value.new_empty(layout.n_rows, hidden_size)
+    for block in layout.blocks:
         result = F.scaled_dot_product_attention(
-            group.view(mixed, group.stride, n_heads, size),
-            group.view(mixed, group.width, n_heads, size, first=hidden_size),
-            group.view(mixed, group.width, n_heads, size, first=2 * hidden_size),
-            attn_mask=group.bias.to(mixed.dtype),
+            block.view(query_key_value, block.stride, n_heads, size),
+            block.view(query_key_value, block.width, n_heads, size, first=hidden_size),
+            block.view(query_key_value, block.width, n_heads, size, first=2 * hidden_size),
+            attn_mask=block.bias.to(query_key_value.dtype),
         )
-        context[group.start : group.stop] = result.transpose(1, 2).reshape(-1, hidden_size)
-    context[rows.groups[-1].stop :] = 0.0
+        context[block.start : block.stop] = result.transpose(1, 2).reshape(-1, hidden_size)
+    context[layout.blocks[-1].stop :] = 0.0
     return context
 
 
-# Up to this many entries, a product of two weights for every head is quicker to apply than the two.
+# Up to this many entries, a folded product (n_heads * hidden, hidden) is quicker than the two that
+# it is made of.
 FOLDED_ENTRIES = 65_536
 
 
 class ClsLayer:
-    """The last layer, for ``[CLS]`` alone, without a key or a value for any token.
+    """The last layer, for ``[CLS]`` alone, without keys or values of any token (see `folding`).
 
-    A head's score for a token x is (q Wk) x + q bk with q the query of [CLS]: the query is taken
-    into the hidden space once a pair, and its bias term, equal for all tokens, drops out of the
-    softmax. Likewise the softmax-weighted sum of values is Wv (sum of weighted x) + bv.
+    In float32, except that attention reads the hidden states in their own dtype.
     """
 
     def __init__(self, layer: Layer, n_heads: int, activation: ActivationName) -> None:
         self._layer = layer
         self._n_heads = n_heads
         self._activation = ACTIVATIONS[activation]
-        query, output = layer.query, layer.attention_output
-        hidden_size = len(query.bias)
+        hidden_size = len(layer.query.bias)
         size = hidden_size // n_heads
         self._scale = size**-0.5
         by_head = (n_heads, size, hidden_size)
         self._key, self._value = layer.key.weight.view(by_head), layer.value.weight.view(by_head)
-        self._folded = n_heads * query.weight.numel() <= FOLDED_ENTRIES
-        if self._folded:
-            self._ask = Linear(
-                weight=(self._key.mT @ query.weight.view(by_head)).flatten(0, 1),
-                bias=(query.bias.view(n_heads, 1, size) @ self._key).flatten(),
-            )
-            columns = output.weight.view(hidden_size, n_heads, size).transpose(0, 1)
-            self._answer = Linear(
-                weight=(columns @ self._value).transpose(0, 1).flatten(1),
-                bias=output(layer.value.bias),
+        self._is_folded = n_heads * layer.query.weight.numel() <= FOLDED_ENTRIES
+        if self._is_folded:
+            self._folded_query, self._folded_output = (
+                Linear(weight=part.weight.float(), bias=part.bias.float())
+                for part in fold_cls(layer, n_heads)
             )
 
-    def __call__(self, hidden: Tensor, rows: Rows) -> Tensor:
+    def __call__(self, hidden: Tensor, layout: RowLayout) -> Tensor:
+        """Return the last hidden states of ``[CLS]`` (n_pairs, hidden), float32."""
         layer, hidden_size = self._layer, hidden.shape[1]
-        cls = hidden.index_select(0, rows.cls_rows).float()
-        query = self._queries(cls).to(hidden.dtype)
-        results, first = [], 0
-        for group in rows.groups:
-            tokens = group.view(hidden, group.width, 1, hidden_size)
-            results.append(
+        cls = hidden.index_select(0, layout.cls_rows).float()
+        queries = self._queries(cls).to(hidden.dtype)
+        mixed, first = [], 0
+        for block in layout.blocks:
+            states = block.view(hidden, block.width, 1, hidden_size)
+            mixed.append(
                 F.scaled_dot_product_attention(
-                    query[first : first + group.n_pairs],
-                    tokens,
-                    tokens,
-                    attn_mask=group.bias.to(hidden.dtype),
-                    scale=self._scale,
+                    queries[first : first + block.n_pairs],
+                    states,
+                    states,
+                    attn_mask=block.bias.to(hidden.dtype),
+                    scale=1.0,
                 )
             )
-            first += group.n_pairs
-        cls = layer.attention_norm(self._outputs(torch.cat(results).float()) + cls)
+            first += block.n_pairs
+        cls = layer.attention_norm(self._output(torch.cat(mixed).float()) + cls)
         inner = self._activation(layer.feed_forward(cls))
         return layer.feed_forward_norm(layer.feed_forward_output(inner) + cls)
 
     def _queries(self, cls: Tensor) -> Tensor:
-        """Return what each head looks for among hidden states: (n_pairs, 1, heads, hidden).
+        """Return each head's query for hidden states, scaled: (n_pairs, 1, n_heads, hidden).
 
-        A pair's heads stand where attention has its positions.
+        All heads read the same states, so they are positions of one head's query.
         """
-        if self._folded:
-            return self._ask(cls).view(len(cls), 1, self._n_heads, -1)
-        query = self._layer.query(cls).view(len(cls), self._n_heads, -1).transpose(0, 1)
-        return (query @ self._key).transpose(0, 1)[:, None]
+        if self._is_folded:
+            return self._folded_query(cls).view(len(cls), 1, self._n_heads, -1)
+        query = (self._layer.query(cls) * self._scale).view(len(cls), self._n_heads, -1)
+        by_head: Tensor = query.transpose(0, 1) @ self._key
+        return by_head.transpose(0, 1)[:, None]
 
-    def _outputs(self, summed: Tensor) -> Tensor:
-        """Return the attention's output (n_pairs, hidden) from what each head has summed up."""
-        if self._folded:
-            return self._answer(summed.flatten(1))
-        context = (summed[:, 0].transpose(0, 1) @ self._value.mT).transpose(0, 1).flatten(1)
+    def _output(self, mixed: Tensor) -> Tensor:
+        """Return the attention's output (n_pairs, hidden).
+
+        ``mixed`` is each head's weighted sum of hidden states (n_pairs, 1, n_heads, hidden).
+        """
+        if self._is_folded:
+            return self._folded_output(mixed.flatten(1))
+        by_head: Tensor = mixed[:, 0].transpose(0, 1) @ self._value.mT
+        context = by_head.transpose(0, 1).flatten(1)
         return self._layer.attention_output(context + self._layer.value.bias)
 
 

@@ -1,4 +1,4 @@
-"""Where the tokens of packed pairs stand in the rows of a CPU's hidden states."""
+"""Where the tokens of packed pairs stand among the rows of a CPU's hidden states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rerank_plugins.cross_encoder.pairs import Int64Array, PackedPairs
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LengthBlock:
     """Neighbouring pairs of nearly one length: ``stride`` rows each, from row ``start`` on.
 
     Attention reads ``width`` rows a pair, a multiple of 16, because its kernel takes up to 1.5
@@ -29,7 +29,7 @@ class Group:
     bias: Tensor
 
     @classmethod
-    def of(cls, start: int, lengths: list[int]) -> Group:
+    def of(cls, start: int, lengths: list[int]) -> LengthBlock:
         stride = lengths[0]
         width = -(-stride // 16) * 16
         bias = _mask(lengths, width) if lengths[-1] < stride else _mask_of_equals(stride, width)
@@ -54,43 +54,44 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Which row of a hidden state (count, hidden) holds which token.
+class RowLayout:
+    """Which row of a hidden state (n_rows, hidden) holds which token.
 
-    Pairs stand end to end. The few rows without a token, between the pairs of a group and at
-    the end, hold something finite that no token sees. ``positions`` and ``token_rows`` have a
-    value for each token, ``cls_rows`` for each pair.
+    Pairs stand end to end. The few rows without a token, between the pairs of a block and at
+    the end, hold something finite that no token sees. ``positions`` (n_tokens,) is each token's
+    within its pair, ``token_rows`` (n_tokens,) its row, ``cls_rows`` (n_pairs,), int64, that of
+    each pair's ``[CLS]``.
     """
 
-    count: int
+    n_rows: int
     positions: Int64Array
     token_rows: Int64Array
     cls_rows: Tensor
-    groups: list[Group]
+    blocks: list[LengthBlock]
 
     @classmethod
-    def of(cls, pairs: PackedPairs) -> Rows:
-        groups: list[Group] = []
+    def of(cls, pairs: PackedPairs) -> RowLayout:
+        blocks: list[LengthBlock] = []
         cls_rows: list[int] = []
         row = 0
         for lengths in _neighbours(pairs.lengths.tolist()):
-            group = Group.of(row, lengths)
-            groups.append(group)
-            cls_rows += range(row, group.stop, group.stride)
-            row = group.stop
+            block = LengthBlock.of(row, lengths)
+            blocks.append(block)
+            cls_rows += range(row, block.stop, block.stride)
+            row = block.stop
         tokens = np.arange(pairs.n_tokens)
         starts = np.cumsum(pairs.lengths) - pairs.lengths
         positions = tokens - np.repeat(starts, pairs.lengths)
         token_rows = tokens
         if row > pairs.n_tokens:
             token_rows = positions + np.repeat(cls_rows, pairs.lengths)
-        # A group's last view reaches up to 15 rows beyond its own.
-        count = max(group.stop - group.stride + group.width for group in groups)
-        return cls(_rounded(count), positions, token_rows, torch.tensor(cls_rows), groups)
+        # A block's last view reaches up to 15 rows beyond its own.
+        n_rows = max(block.stop - block.stride + block.width for block in blocks)
+        return cls(_rounded(n_rows), positions, token_rows, torch.tensor(cls_rows), blocks)
 
 
 def _mask(lengths: Sequence[int], width: int) -> Tensor:
-    """Return what attention adds: 0 for the tokens of a pair, -inf after them."""
+    """Return what attention adds, float32 (n_pairs, 1, 1, width): 0 for tokens, -inf after."""
     outside = torch.arange(width) >= torch.tensor(lengths)[:, None]
     return torch.zeros(outside.shape).masked_fill_(outside, -torch.inf)[:, None, None]
 

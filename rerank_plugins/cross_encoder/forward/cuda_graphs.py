@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 # PyTorch allows one capture at a time in a process.
 _CAPTURE = threading.Lock()
-
+# How many batches run without a new graph after a capture has failed.
+FIRST_PAUSE = 256
 
 # What was captured: the array of a batch (shape.size,) in, logits out. The logits belong to the
 # graph: the next replay writes over them.
@@ -31,7 +32,8 @@ class Graphs:
 
     A shape is captured when it comes for the second time: a capture waits for the device and
     costs many forward passes, which a shape that comes once never earns back. When a capture
-    fails, the reason is logged and there are no graphs from then on.
+    fails, which may be for want of memory at that moment, the reason is logged and nothing is
+    captured during the next batches: twice as many after each failure in turn.
     """
 
     def __init__(
@@ -42,7 +44,8 @@ class Graphs:
         self._max_seen = max_seen
         self._seen: OrderedDict[BatchShape, None] = OrderedDict()
         self._replays: OrderedDict[BatchShape, Replay] = OrderedDict()
-        self._failed = False
+        self._n_failures = 0
+        self._n_skipped = 0  # batches until a capture is tried again
 
     def __len__(self) -> int:
         return len(self._replays)
@@ -52,7 +55,8 @@ class Graphs:
         if shape in self._replays:
             self._replays.move_to_end(shape)
             return self._replays[shape]
-        if self._failed:
+        if self._n_skipped:
+            self._n_skipped -= 1
             return None
         if shape not in self._seen:
             self._seen[shape] = None
@@ -62,9 +66,16 @@ class Graphs:
         try:
             self._replays[shape] = self._capture(shape)
         except RuntimeError as error:  # torch.OutOfMemoryError is one, too
-            self._failed = True
-            logger.warning("CUDA graphs are off: capturing %s failed: %s", shape, error)
+            self._n_skipped = FIRST_PAUSE << self._n_failures
+            self._n_failures += 1
+            logger.warning(
+                "capturing a CUDA graph for %s failed; none is captured in the next %d batches: %s",
+                shape,
+                self._n_skipped,
+                error,
+            )
             return None
+        self._n_failures = 0
         if len(self._replays) > self._max_graphs:
             # Only here, where the capture has just waited for the device: no replay is under way.
             # The new graph keeps their shared memory pool alive.
@@ -102,7 +113,7 @@ def capture_on(
         current = torch.cuda.current_stream(device)
         array = torch.zeros(shape.size, dtype=torch.int32, device=device)
         with _CAPTURE:
-            # Once without capturing, on the same stream: kernels are built and cuBLAS takes its
+            # Once without capturing, on the same stream: kernels are loaded and cuBLAS takes its
             # workspace for this stream, neither of which may happen while capturing.
             stream.wait_stream(current)
             with torch.cuda.stream(stream):

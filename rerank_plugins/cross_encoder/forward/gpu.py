@@ -1,8 +1,7 @@
-"""The CUDA forward pass: pairs without padding, one copy to the device a batch, no waiting."""
+"""Pairs to logits on a GPU (CUDA or MPS): one copy to the device a batch, no waiting for it."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,21 +10,18 @@ from torch import Tensor
 
 from rerank_plugins.cross_encoder.forward.bert import BertWeights
 from rerank_plugins.cross_encoder.forward.cuda_graphs import Graphs, capture_on
-from rerank_plugins.cross_encoder.forward.packed import PackedForward, PackedWeights
+from rerank_plugins.cross_encoder.forward.folding import FoldedWeights
+from rerank_plugins.cross_encoder.forward.packed import PackedForward, varlen_attention
 from rerank_plugins.cross_encoder.forward.staging import BatchShape, even_lengths
-from rerank_plugins.cross_encoder.forward.triton.fused import FusedForward, unsupported
-from rerank_plugins.cross_encoder.forward.triton.parity import disagreement
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
-
-logger = logging.getLogger(__name__)
 
 # A hundred candidates of two hundred tokens. Above this the device works longer than the host
 # takes to launch the kernels, and rounding the shape up costs more than the launches.
 GRAPH_MAX_TOKENS = 20_480
 
 
-class CudaForward:
+class GpuForward:
     """Pairs in, float32 logits (n_pairs, n_labels) out, on ``device`` and in stream order.
 
     Nothing in a call waits for the device, except the capture of a graph (see `Graphs`), so the
@@ -33,7 +29,7 @@ class CudaForward:
     use the same CUDA stream, which they do unless someone chose another one.
 
     ``graph_max_tokens=0`` turns CUDA graphs off. On any other device (Apple's, or the CPU in
-    tests) the same packed arithmetic runs without kernels or graphs.
+    tests) the same arithmetic runs without graphs.
     """
 
     def __init__(
@@ -51,11 +47,15 @@ class CudaForward:
         self._max_positions = weights.embeddings.position.shape[0]
         self._n_labels = weights.head.classifier.weight.shape[0]
         with self._on_device(), torch.inference_mode():
-            packed = PackedWeights.of(weights, device=device, dtype=dtype)
-            self._forward = _kernels_or_plain(packed, device, dtype)
+            folded = FoldedWeights.of(weights, device=device, dtype=dtype)
+            self._forward = PackedForward(folded, varlen_attention(folded))
             self._graphs = Graphs(capture_on(device, self._forward))
 
     def __call__(self, pairs: PackedPairs) -> Tensor:
+        """Return logits (n_pairs, n_labels), which the device may still be computing.
+
+        Raises `InvalidArgumentError` for a pair longer than the model's position table.
+        """
         if pairs.n_pairs == 0:
             return torch.empty(0, self._n_labels, device=self._device)
         shape = BatchShape.of(pairs)
@@ -71,8 +71,7 @@ class CudaForward:
             if replay is not None:
                 # A copy, since the next replay writes over the graph's own logits.
                 return replay(rounded.host(pairs, pinned=True))[: shape.n_pairs].clone()
-            parts = even_lengths(pairs) if self._forward.pads else [pairs]
-            logits = [self._launch(part) for part in parts]
+            logits = [self._launch(part) for part in even_lengths(pairs)]
             return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _launch(self, pairs: PackedPairs) -> Tensor:
@@ -88,23 +87,5 @@ class CudaForward:
         return shape.n_tokens <= limit and shape.n_padded <= 4 * limit
 
     def _on_device(self) -> AbstractContextManager[object]:
-        # Triton and the graphs use the current device, whatever their tensors say.
+        # Graphs are captured on the current device, whatever their tensors say.
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
-
-
-def _kernels_or_plain(
-    weights: PackedWeights, device: torch.device, dtype: torch.dtype
-) -> PackedForward:
-    """Return the kernels where they run and agree with plain PyTorch, else plain PyTorch."""
-    if device.type != "cuda":
-        return PackedForward(weights)
-    reason = unsupported(device, dtype)
-    if reason is not None:
-        logger.info("plain PyTorch instead of Triton kernels: %s", reason)
-        return PackedForward(weights)
-    fused = FusedForward(weights)
-    reason = disagreement(fused, device)
-    if reason is not None:
-        logger.warning("plain PyTorch instead of Triton kernels: %s", reason)
-        return PackedForward(weights)
-    return fused

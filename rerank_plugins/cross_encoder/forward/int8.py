@@ -1,7 +1,7 @@
 """The forward pass on a CPU with 8-bit matrix products.
 
 Weights have one scale for each output channel. Activations have one scale for each product, fixed
-when the weights are prepared, so that a pair's logits do not depend on its company in a batch.
+when the weights are prepared, so that a pair's logits do not depend on the rest of its batch.
 Hidden states, norms and what is done once a pair stay float32; attention runs in bfloat16 where
 the processor multiplies in it.
 """
@@ -17,13 +17,13 @@ from torch import Tensor
 from rerank_plugins.cross_encoder.forward.bert import ActivationName, BertWeights, Layer, Linear
 from rerank_plugins.cross_encoder.forward.cpu import (
     ClsLayer,
-    EmbeddingRows,
+    EmbeddingTable,
     EncoderForward,
     FullLayer,
     attend,
-    query_key_value,
 )
-from rerank_plugins.cross_encoder.forward.cpu_layout import Rows
+from rerank_plugins.cross_encoder.forward.cpu_layout import RowLayout
+from rerank_plugins.cross_encoder.forward.folding import query_key_value
 from rerank_plugins.cross_encoder.forward.onednn import FUSED
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import DeviceError
@@ -47,15 +47,15 @@ class QuantizedForward(EncoderForward):
                 "one of them is missing here: use dtype='float32'"
             )
         weights = weights.to(torch.device("cpu"), torch.float32)
-        embeddings = EmbeddingRows(weights.embeddings, torch.float32)
+        embeddings = EmbeddingTable(weights.embeddings, torch.float32)
         layers = []
         sample = calibration_pairs(weights)
-        rows = Rows.of(sample)
+        layout = RowLayout.of(sample)
         with torch.inference_mode():
-            hidden = embeddings(sample, rows)
+            hidden = embeddings(sample, layout)
             for layer in weights.layers[:-1]:
                 full = FullLayer(layer, weights.n_heads, weights.activation, torch.float32)
-                steps = full.steps(hidden, rows)
+                steps = full.steps(hidden, layout)
                 layers.append(_QuantizedLayer(layer, weights, (hidden, *steps[:-1])))
                 hidden = steps[-1]
         last_layer = ClsLayer(weights.layers[-1], weights.n_heads, weights.activation)
@@ -63,7 +63,7 @@ class QuantizedForward(EncoderForward):
 
 
 def calibration_pairs(weights: BertWeights) -> PackedPairs:
-    """Return the random text whose activations set the scales: no text is to be had here."""
+    """Return the random text whose activations set the scales: a checkpoint brings no text."""
     random = np.random.default_rng(0)
     n_positions = len(weights.embeddings.position)
     lengths = np.minimum(np.array(SAMPLE_LENGTHS, np.int32), n_positions)
@@ -78,7 +78,7 @@ def calibration_pairs(weights: BertWeights) -> PackedPairs:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """A value is ``step * (integer - zero)``."""
+    """A value is ``step * (integer - zero)``; ``dtype`` is int8, or uint8 where zero is not 0."""
 
     step: float
     zero: int
@@ -86,21 +86,29 @@ class _Scale:
 
     @classmethod
     def signed(cls, sample: Tensor) -> _Scale:
+        """Return a scale for values like ``sample``, float32 of any shape, on both sides of 0."""
         return cls(float(sample.abs().max()) * HEADROOM / 127 or 1.0, 0, torch.int8)
 
     @classmethod
     def unsigned(cls, sample: Tensor) -> _Scale:
-        """Return a scale for what an activation puts out, most of it on one side of zero."""
+        """Return a scale for an activation's output like ``sample``, float32 of any shape.
+
+        Most of that is on one side of zero, which need not be in the middle of the integers.
+        """
         low = min(0.0, float(sample.min()))
         step = (max(0.0, float(sample.max())) - low) * HEADROOM / 255 or 1.0
         return cls(step, round(-low / step), torch.uint8)
 
     def integers(self, values: Tensor) -> Tensor:
+        """Return float32 ``values`` as int8 of the same shape, cut off at 127 steps either side."""
         return (values * (1 / self.step)).round_().clamp_(-127, 127).to(torch.int8)
 
 
 class _QuantizedLayer:
-    """One encoder layer over all tokens; ``samples`` are inputs of its four products."""
+    """One encoder layer over all rows: float32 (n_rows, hidden) in and out.
+
+    ``samples`` are inputs of its four products, (n_rows, in), float32.
+    """
 
     def __init__(self, layer: Layer, weights: BertWeights, samples: tuple[Tensor, ...]) -> None:
         hidden, context, middle = (_Scale.signed(sample) for sample in samples[:3])
@@ -117,8 +125,8 @@ class _QuantizedLayer:
         )
         self._feed_forward_norm = layer.feed_forward_norm
 
-    def __call__(self, hidden: Tensor, rows: Rows) -> Tensor:
-        context = attend(self._query_key_value(hidden), rows, self._n_heads)
+    def __call__(self, hidden: Tensor, layout: RowLayout) -> Tensor:
+        context = attend(self._query_key_value(hidden), layout, self._n_heads)
         hidden = self._attention_norm(self._attention_output(context, residual=hidden))
         inner = self._feed_forward(hidden)
         return self._feed_forward_norm(self._feed_forward_output(inner, residual=hidden))
@@ -148,6 +156,7 @@ class _QuantizedLinear:
         self._fused = FUSED[activation] if activation else ("none", "")
 
     def __call__(self, values: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(n_rows, in) to (n_rows, out); ``residual``, float32 (n_rows, out), is added."""
         source, target = self._source, self._target
         integers = source.integers(values) if values.is_floating_point() else values
         linear = torch.ops.onednn.qlinear_pointwise

@@ -18,11 +18,11 @@ FUSED: dict[ActivationName, tuple[str, str]] = {
 }
 
 
-class PackedLinear:
+class OneDnnLinear:
     """A linear layer over many rows, with its activation or a residual in the same pass.
 
     oneDNN takes the weight in its own blocked order, and applies what follows while the result
-    is in the cache.
+    is in the cache. Where there is no oneDNN for ``dtype``, plain PyTorch does the same.
     """
 
     def __init__(
@@ -30,8 +30,8 @@ class PackedLinear:
     ) -> None:
         self._bias = linear.bias.to(dtype)
         self._activation = ACTIVATIONS[activation] if activation else None
-        self._packed = _onednn_takes(dtype)
-        if self._packed:
+        self._prepared = _onednn_takes(dtype)
+        if self._prepared:
             # The order is chosen for a number of rows; the one for 1024 does for all.
             self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.to(dtype), 1024)
             self._fused = FUSED[activation] if activation else ("none", "")
@@ -39,7 +39,8 @@ class PackedLinear:
             self._weight = linear.weight.to(dtype)
 
     def __call__(self, rows: Tensor, residual: Tensor | None = None) -> Tensor:
-        if self._packed:
+        """(n_rows, in) to (n_rows, out), all in ``dtype``, as ``residual`` (n_rows, out) is."""
+        if self._prepared:
             linear = torch.ops.mkldnn._linear_pointwise
             result: Tensor
             if residual is not None:

@@ -1,8 +1,6 @@
 """From `PackedPairs` on the host to one int32 array, and from that array to a `PackedBatch`.
 
-One array means one host-to-device copy a batch. Its sections are offsets, ids, type ids; each
-begins at a multiple of 16 bytes, so that one build of a Triton kernel serves every batch (Triton
-builds a kernel again for pointers of another alignment).
+One array means one host-to-device copy a batch. Its sections are offsets, ids and type ids.
 """
 
 from __future__ import annotations
@@ -15,8 +13,6 @@ from torch import Tensor
 
 from rerank_plugins.cross_encoder.forward.packed import PackedBatch
 from rerank_plugins.cross_encoder.pairs import PackedPairs, TokenIds
-
-_INTS_ALIGNED = 4  # 16 bytes of int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,21 +46,21 @@ class BatchShape:
 
     @property
     def n_padded(self) -> int:
-        """How many tokens there are when every pair is padded, as in the general path."""
+        """How many tokens there are when every pair is padded for attention."""
         return self.n_pairs * self.max_length
 
     @property
     def size(self) -> int:
         """How many int32 the array has."""
-        return self._types + _aligned(self.n_tokens)
+        return self._types + self.n_tokens
 
     @property
     def _ids(self) -> int:
-        return _aligned(self.n_pairs + 1)
+        return self.n_pairs + 1
 
     @property
     def _types(self) -> int:
-        return self._ids + _aligned(self.n_tokens)
+        return self._ids + self.n_tokens
 
     def write(self, pairs: PackedPairs, array: TokenIds) -> None:
         """Fill ``array`` (size,) with pairs of at most this shape; the rest is empty pairs."""
@@ -75,7 +71,7 @@ class BatchShape:
         for start, values in ((self._ids, pairs.ids), (self._types, pairs.type_ids)):
             array[start : start + n_tokens] = values
             # Id 0 exists in every vocabulary; what an unused buffer holds may not.
-            array[start + n_tokens : start + _aligned(self.n_tokens)] = 0
+            array[start + n_tokens : start + self.n_tokens] = 0
 
     def host(self, pairs: PackedPairs, *, pinned: bool) -> Tensor:
         """Return the array (size,) of ``pairs``, in memory that the device can copy from.
@@ -112,10 +108,6 @@ def even_lengths(pairs: PackedPairs) -> list[PackedPairs]:
     rest = PackedPairs(pairs.ids[cut:], pairs.type_ids[cut:], pairs.lengths[n_long:])
     first = PackedPairs(pairs.ids[:cut], pairs.type_ids[:cut], pairs.lengths[:n_long])
     return [first, *even_lengths(rest)]
-
-
-def _aligned(count: int) -> int:
-    return -(-count // _INTS_ALIGNED) * _INTS_ALIGNED
 
 
 def _power_of_two(count: int) -> int:
