@@ -129,7 +129,6 @@ def fake_queue(
     *replicas: FakeReplica,
     max_batch_tokens: int = 64,
     max_queued_pairs: int | None = None,
-    when_full: str = "wait",
     survives_fork: bool = True,
 ) -> ScoringQueue:
     replicas = replicas or (FakeReplica(),)
@@ -143,7 +142,6 @@ def fake_queue(
         planner,
         name="fake",
         max_queued_pairs=max_queued_pairs,
-        when_full=when_full,
         survives_fork=survives_fork,
     )
 

@@ -54,7 +54,7 @@ def ended_well(pid):
 PROGRAMS = {
     "a forked child scores": """
 torch.mm(torch.randn(600, 600), torch.randn(600, 600))  # fills torch's own pool of threads
-scorer = CrossEncoderScorer(FOLDER, device="cpu", score_cache_size=10)
+scorer = CrossEncoderScorer(FOLDER, device="cpu")
 wanted = scorer.score(QUERY, PASSAGES)
 def child():
     assert scorer.stats.calls == 0
@@ -66,7 +66,7 @@ close_to(scorer.score(QUERY, PASSAGES), wanted)
 """,
     "a thread forks while others score": """
 scorer = CrossEncoderScorer(FOLDER, device=["cpu", "cpu"])
-other = CrossEncoderScorer(FOLDER, device="cpu", score_cache_size=100)
+other = CrossEncoderScorer(FOLDER, device="cpu")
 wanted = scorer.score(QUERY, PASSAGES)
 stop = threading.Event()
 def busy(one):

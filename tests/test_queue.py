@@ -171,15 +171,16 @@ def test_queued_pairs_return_to_zero() -> None:
     queue.close()
 
 
-def test_a_full_queue_refuses_by_name() -> None:
+def test_a_full_queue_refuses_a_whole_call_and_takes_one_that_fits() -> None:
     gate = Gate()
-    queue = fake_queue(FakeReplica(gate), max_queued_pairs=10, when_full="raise")
+    queue = fake_queue(FakeReplica(gate), max_queued_pairs=10)
     first = job("1", passages(8))
     queue.submit(first)
     with pytest.raises(OverloadedError, match=r"8 pairs wait for fake, and 3 more .*=10"):
         queue.submit(job("2", passages(3)))
     second = job("2", passages(2))
     queue.submit(second)
+    assert queue.stats().queued_pairs == 10
     gate.open()
     check(first)
     check(second)
@@ -187,19 +188,34 @@ def test_a_full_queue_refuses_by_name() -> None:
     queue.close()
 
 
-def test_a_full_queue_lets_calls_wait_in_order_and_one_larger_than_the_bound_go_alone() -> None:
+def test_an_empty_queue_takes_a_call_larger_than_the_bound() -> None:
     gate = Gate()
-    replica = FakeReplica(gate)
-    queue = fake_queue(replica, max_queued_pairs=10)
-    calls = [job(str(n), passages(count)) for n, count in enumerate([8, 25, 1, 9, 0])]
-    submit(queue, *calls)
-    assert queue.stats().queued_pairs == 8
+    queue = fake_queue(FakeReplica(gate), max_queued_pairs=10)
+    large = job("1", passages(25))
+    queue.submit(large)
+    with pytest.raises(OverloadedError, match="25 pairs wait"):
+        queue.submit(job("2", ["1"]))
     gate.open()
-    for call in calls:
-        check(call)
-    queries = [row[0] for batch in replica.batches for row in rows_of(batch)]
-    assert queries.index(1) > max(i for i, q in enumerate(queries) if q == 0)
-    assert queries.index(2) > max(i for i, q in enumerate(queries) if q == 1)
+    check(large)
+    settles(lambda: queue.stats().queued_pairs == 0)
+    after = job("2", ["1"])
+    queue.submit(after)
+    check(after)
+    queue.close()
+
+
+def test_a_small_call_overtakes_a_bulk_call_under_a_bound_too() -> None:
+    steps = Steps()
+    queue = fake_queue(FakeReplica(steps), max_batch_tokens=64, max_queued_pairs=401)
+    bulk, small = job("1", passages(400)), job("2", ["5"])
+    queue.submit(bulk)
+    assert steps.started.acquire(timeout=LONG)
+    queue.submit(small)
+    for _ in range(1000):
+        steps.go.release()
+    check(small)
+    check(bulk)
+    assert "2" in steps.order[:3]
     queue.close()
 
 
@@ -210,29 +226,17 @@ def test_a_cancelled_call_takes_its_pairs_out() -> None:
     running = job("1", ["1"])
     queue.submit(running)
     assert gate.reached.acquire(timeout=LONG)
-    waiting, in_lobby = job("2", passages(99)), job("3", passages(50))
-    submit(queue, waiting, in_lobby)
-    assert queue.stats().queued_pairs == 100
-    assert in_lobby.cancel()
+    waiting, next_one = job("2", passages(99)), job("3", passages(50))
+    queue.submit(waiting)
+    with pytest.raises(OverloadedError):
+        queue.submit(next_one)
     assert waiting.cancel()
     assert queue.stats().queued_pairs == 1
+    queue.submit(next_one)
     gate.open()
     check(running)
-    after = job("4", ["4"])
-    queue.submit(after)
-    check(after)
-    assert {row[0] for batch in replica.batches for row in rows_of(batch)} == {1, 4}
-    queue.close()
-
-
-def test_cancelling_the_call_ahead_lets_the_next_one_in() -> None:
-    gate = Gate()
-    queue = fake_queue(FakeReplica(gate), max_queued_pairs=10)
-    first, second = job("1", passages(20)), job("2", passages(10))
-    submit(queue, first, second)
-    assert first.cancel()
-    gate.open()
-    check(second)
+    check(next_one)
+    assert {row[0] for batch in replica.batches for row in rows_of(batch)} == {1, 3}
     queue.close()
 
 

@@ -29,15 +29,15 @@ from rerank_plugins.errors import (
 
 def test_closing_fails_what_waits_and_lets_the_running_batch_end() -> None:
     gate = Gate()
-    queue = fake_queue(FakeReplica(gate), max_queued_pairs=20)
+    queue = fake_queue(FakeReplica(gate))
     running = job("1", ["1"])
     queue.submit(running)
     assert gate.reached.acquire(timeout=LONG)
-    waiting, in_lobby = job("2", passages(5)), job("3", passages(40))
-    submit(queue, waiting, in_lobby)
+    waiting = [job("2", passages(5)), job("3", passages(40))]
+    submit(queue, *waiting)
     closer = threading.Thread(target=queue.close)
     closer.start()
-    for call in (waiting, in_lobby):
+    for call in waiting:
         with pytest.raises(ScorerClosedError, match="fake was closed while this call waited"):
             call.result(LONG)
     gate.open()

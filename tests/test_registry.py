@@ -51,7 +51,7 @@ def test_threads_that_ask_at_once_load_one_model(folder: Path) -> None:
 
 
 def test_copies_and_pickles_share_the_model_and_hold_no_secret(folder: Path) -> None:
-    scorer = shared_scorer(str(folder), device=["cpu", "cpu"], score_cache_size=7)
+    scorer = shared_scorer(str(folder), device=["cpu", "cpu"], max_queued_pairs=7)
     assert copy.copy(scorer) is scorer
     assert copy.deepcopy({"scorer": [scorer]})["scorer"][0] is scorer
     assert pickle.loads(pickle.dumps(scorer)) is scorer

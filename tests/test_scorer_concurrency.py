@@ -157,7 +157,7 @@ def test_a_full_default_executor_does_not_block_ascore(scorer: CrossEncoderScore
 
 def test_several_devices_score_as_one(folder: Path, scorer: CrossEncoderScorer) -> None:
     texts = passages(300)
-    with CrossEncoderScorer(str(folder), device=["cpu", "cpu"], score_cache_size=100) as other:
+    with CrossEncoderScorer(str(folder), device=["cpu", "cpu"]) as other:
         assert other.score(QUERY, texts) == pytest.approx(scorer.score(QUERY, texts), abs=1e-5)
 
 
@@ -220,17 +220,6 @@ def test_half_a_character_is_refused_and_harms_nobody_else(scorer: CrossEncoderS
     with pytest.raises(RerankError, match="surrogate"):
         scorer.score(QUERY, ["good", "\ud800"])
     assert len(scorer.score(QUERY, ["good"])) == 1
-
-
-def test_warming_up_runs_every_size_twice_on_a_gpu_where_graphs_need_it(folder: Path) -> None:
-    with CrossEncoderScorer(str(folder), device="cpu", score_cache_size=10_000) as scorer:
-        scorer.warmup()
-        on_cpu = scorer.stats.pairs - scorer.stats.cache_hits
-        scorer._loaded.device_names = ["cuda:0"]
-        scorer.warmup()
-        assert scorer.stats.calls == 3 * 3
-        # The first of the two runs is known from before; the second is computed all the same.
-        assert scorer.stats.pairs - scorer.stats.cache_hits == 2 * on_cpu
 
 
 def test_a_waiting_call_gives_the_garbage_collector_little_to_look_at(

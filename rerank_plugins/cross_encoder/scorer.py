@@ -18,7 +18,6 @@ from rerank_plugins.cross_encoder.arguments import (
 from rerank_plugins.cross_encoder.loading import Model, load_model
 from rerank_plugins.cross_encoder.request import distinct_job, one_query
 from rerank_plugins.cross_encoder.scheduling import forking
-from rerank_plugins.cross_encoder.scheduling.cache import ScoreCache
 from rerank_plugins.cross_encoder.scheduling.jobs import Job, Outcome
 from rerank_plugins.cross_encoder.scheduling.plan import SLICE_PAIRS, Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 LongDocuments = Literal["truncate", "max"]
-WhenFull = Literal["wait", "raise"]
 
 
 class Window(NamedTuple):
@@ -57,9 +55,8 @@ class CrossEncoderScorer:
     - ``long_documents``: ``"truncate"`` cuts pairs over ``max_length`` as transformers'
       ``longest_first`` does: the passage loses its end, and the query is kept whole up to half
       the room. ``"max"`` reads the passage in overlapping windows, and the best one counts.
-    - ``max_queued_pairs``: how many pairs may wait; beyond that a call waits for its turn
-      (``when_full="wait"``) or is refused with `OverloadedError` (``"raise"``). None: no bound.
-    - ``score_cache_size``: how many scores to remember, by query, passage and max_length.
+    - ``max_queued_pairs``: how many pairs may wait; a call that would pass this is refused whole,
+      with `OverloadedError`. One larger than the bound runs when nothing waits. None: no bound.
 
     Scores are Python floats in ``score_unit``, equal to those of sentence-transformers.
     Raises `ModelLoadError`, `DeviceError` and `InvalidArgumentError`.
@@ -88,16 +85,12 @@ class CrossEncoderScorer:
         cache_folder: str | None = None,
         trust_remote_code: bool = False,
         max_queued_pairs: int | None = None,
-        when_full: WhenFull = "wait",
-        score_cache_size: int = 0,
     ) -> None:
         model = os.fspath(model)
         check_choice("long_documents", long_documents, ("truncate", "max"))
-        check_choice("when_full", when_full, ("wait", "raise"))
         check_count("max_length", max_length, least=1)
         check_count("max_batch_tokens", max_batch_tokens, least=1)
         check_count("max_queued_pairs", max_queued_pairs, least=1)
-        check_count("score_cache_size", score_cache_size, least=0)
         self._configuration: dict[str, Any] = {
             "model": model,
             "revision": revision,
@@ -111,8 +104,6 @@ class CrossEncoderScorer:
             "cache_folder": cache_folder,
             "trust_remote_code": trust_remote_code,
             "max_queued_pairs": max_queued_pairs,
-            "when_full": when_full,
-            "score_cache_size": score_cache_size,
         }
         self._loaded: Model = load_model(
             model,
@@ -137,10 +128,8 @@ class CrossEncoderScorer:
             planner,
             name=model,
             max_queued_pairs=max_queued_pairs,
-            when_full=when_full,
             survives_fork=all(name == "cpu" for name in self._loaded.device_names),
         )
-        self._cache = ScoreCache(self._queue, size=score_cache_size) if score_cache_size else None
         # A scorer that nobody holds any more must not leave its threads behind.
         close = functools.partial(self._queue.close, join=False)
         self._finalizer = weakref.finalize(self, forking.run_elsewhere, close)
@@ -250,9 +239,8 @@ class CrossEncoderScorer:
         """
         queries = ["a query to warm up with"]
         if "cuda" in self.device:
-            # A CUDA graph is captured when a shape comes again. Another query of the same length,
-            # because a score cache would answer the same one.
-            queries.append("a query to warm up again")
+            # A CUDA graph is captured when a shape comes again.
+            queries *= 2
         for n_pairs in (1, 16, 256):
             for query in queries:
                 self.score(query, [f"{n} some words" * 20 for n in range(n_pairs)])
@@ -317,7 +305,7 @@ class CrossEncoderScorer:
         job, places = distinct_job(
             queries, passages, max_length=length, windows=self._windows, argument=argument
         )
-        (self._queue if self._cache is None else self._cache).submit(job)
+        self._queue.submit(job)
         return job, places
 
     def _scores(self, outcome: Outcome, places: list[int] | None) -> list[float]:

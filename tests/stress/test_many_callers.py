@@ -10,14 +10,11 @@ import time
 from collections import Counter
 
 import psutil
-import pytest
 import torch
 from fake_model import FakeReplica, expected, fake_queue, job
 
 from rerank_plugins.cross_encoder.pairs import PackedPairs
-from rerank_plugins.cross_encoder.scheduling.cache import ScoreCache
 from rerank_plugins.cross_encoder.scheduling.jobs import Job
-from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.cross_encoder.scheduling.waiting import wait, wait_async
 from rerank_plugins.errors import DeadlineExceededError, OutOfMemoryError, ScoringError
 
@@ -52,18 +49,16 @@ def check(each: Job, decisions: list[float]) -> None:
     assert decisions == wanted
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["uncached", "cached"])
-def test_threads_and_tasks_with_cancellations_and_failures(cached: bool) -> None:  # noqa: C901
+def test_threads_and_tasks_with_cancellations_and_failures() -> None:  # noqa: C901
     failing = Failing(N_FAILURES)
     replicas = [FakeReplica(failing, n_workers=2), FakeReplica(failing, runs_ahead=True)]
-    queue = fake_queue(*replicas, max_batch_tokens=200, max_queued_pairs=4_000)
-    entry: ScoringQueue | ScoreCache = ScoreCache(queue, size=50) if cached else queue
+    queue = fake_queue(*replicas, max_batch_tokens=200, max_queued_pairs=100_000)
     ends: Counter[str] = Counter()
     wrong: list[BaseException] = []
 
     def one(generator: random.Random) -> None:
         each = new_job(generator)
-        entry.submit(each)
+        queue.submit(each)
         try:
             outcome = wait(each, generator.choice([None, None, None, 0.0, 0.001, 30.0]))
             check(each, outcome.decisions.tolist())
@@ -86,7 +81,7 @@ def test_threads_and_tasks_with_cancellations_and_failures(cached: bool) -> None
 
     async def task(seed: int) -> None:
         each = new_job(random.Random(seed))
-        entry.submit(each)
+        queue.submit(each)
         try:
             check(each, (await wait_async(each, None)).decisions.tolist())
             ends["scores"] += 1
@@ -119,19 +114,17 @@ def test_threads_and_tasks_with_cancellations_and_failures(cached: bool) -> None
 def test_memory_and_latency_stay_flat(stress_seconds: float) -> None:
     """A soak: after the first third neither memory nor the time of a call grows."""
     queue = fake_queue(FakeReplica(n_workers=2), max_batch_tokens=500)
-    cache = ScoreCache(queue, size=200)
     process, generator = psutil.Process(), random.Random(0)
     begin = time.monotonic()
     memory: list[int] = []
     while time.monotonic() - begin < stress_seconds:
         for _ in range(50):
             each = new_job(generator)
-            cache.submit(each)
+            queue.submit(each)
             check(each, wait(each, None).decisions.tolist())
         gc.collect()
         memory.append(process.memory_info().rss)
     queue.close()
-    assert len(cache) <= 200
     third = memory[len(memory) // 3 :]
     # The allocator's own steps are a few MiB; a leak of these calls would be far more.
     assert max(third) - third[0] < max(0.02 * third[0], 8 * 2**20)

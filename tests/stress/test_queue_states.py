@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from rerank_plugins.cross_encoder.pairs import PackedPairs
-from rerank_plugins.cross_encoder.scheduling.cache import ScoreCache
 from rerank_plugins.cross_encoder.scheduling.jobs import Job
 from rerank_plugins.errors import OverloadedError, RerankError, ScoringError
 
@@ -49,12 +48,7 @@ class QueueMachine(RuleBasedStateMachine):
             FakeReplica(self.step_by, runs_ahead=True),
             max_batch_tokens=32,
             max_queued_pairs=BOUND,
-            when_full=self.when_full,
         )
-        self.entry = ScoreCache(self.queue, size=20) if self.cached else self.queue
-
-    when_full = "wait"
-    cached = False
 
     @rule(
         target=jobs,
@@ -65,10 +59,9 @@ class QueueMachine(RuleBasedStateMachine):
     def call(self, query: str, passages: list[str], max_length: int) -> Job:
         new = job(query, passages, max_length=max_length)
         try:
-            self.entry.submit(new)
+            self.queue.submit(new)
             self.all.append(new)
         except OverloadedError:
-            assert self.when_full == "raise"
             new.cancel()
         return new
 
@@ -117,18 +110,6 @@ class QueueMachine(RuleBasedStateMachine):
         raise AssertionError("a closed queue took a call")
 
 
-class RefusingMachine(QueueMachine):
-    when_full = "raise"
-
-
-class CachedMachine(QueueMachine):
-    cached = True
-
-
 FEW = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestQueue = QueueMachine.TestCase
 TestQueue.settings = FEW
-TestRefusing = RefusingMachine.TestCase
-TestRefusing.settings = FEW
-TestCached = CachedMachine.TestCase
-TestCached.settings = FEW

@@ -41,7 +41,7 @@ class Reading:
 class Job(Promise[Outcome]):
     """The pairs of one call, how far they are, and the outcome that its caller waits for.
 
-    A caller only waits, or cancels the job. ``admitted``, ``planning`` and ``tag`` belong to
+    A caller only waits, or cancels the job. ``planning`` and ``tag`` belong to
     the queue, which changes them under its own lock, and ``reading`` to the one worker that plans
     the job; what is scored is under the promise's lock, because several workers may bring scores
     at once.
@@ -65,7 +65,6 @@ class Job(Promise[Outcome]):
         self.indices = indices  # of the pairs in the caller's argument; None: 0, 1, 2 ...
         self.argument = argument
         self.submitted = time.perf_counter()
-        self.admitted = False  # counts against the queue's bound
         self.planning = False  # a worker tokenises its next slice
         self.tag = 0.0  # fair queuing: the virtual time at which its next slice may start
         self.n_planned = 0  # pairs that have been tokenised

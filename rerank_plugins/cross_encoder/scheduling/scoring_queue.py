@@ -11,20 +11,18 @@ The queue's lock is held for bookkeeping alone. Nothing is computed, and no job 
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Iterable, Sequence
 
 from rerank_plugins.cross_encoder.scheduling import cores, forking
-from rerank_plugins.cross_encoder.scheduling.admission import Admission
 from rerank_plugins.cross_encoder.scheduling.jobs import Job, Outcome
 from rerank_plugins.cross_encoder.scheduling.plan import Plan, Planner, Slice
 from rerank_plugins.cross_encoder.scheduling.ready import Batch
 from rerank_plugins.cross_encoder.scheduling.schedule import Schedule
 from rerank_plugins.cross_encoder.scheduling.stats import Counters, Stats
 from rerank_plugins.cross_encoder.scheduling.workers import Replica, Worker
-from rerank_plugins.errors import DeviceError, ScorerClosedError, ScoringError
+from rerank_plugins.errors import DeviceError, OverloadedError, ScorerClosedError, ScoringError
 
 
 class ScoringQueue:
@@ -41,15 +39,12 @@ class ScoringQueue:
         *,
         name: str,
         max_queued_pairs: int | None = None,
-        when_full: str = "wait",
         survives_fork: bool = True,
     ) -> None:
         self.name = name
         self._replicas = replicas
         self._planner = planner
-        self._new_admission = functools.partial(
-            Admission, name, max_queued_pairs=max_queued_pairs, when_full=when_full
-        )
+        self._max_queued_pairs = max_queued_pairs
         self._survives_fork = survives_fork
         self._closed = False
         self._orphaned = False  # in a forked child, on a device that did not come along
@@ -62,7 +57,7 @@ class ScoringQueue:
         self._changed = threading.Condition(threading.Lock())
         self._schedule = Schedule(self._planner)
         self._open: dict[Job, None] = {}  # every unfinished job
-        self._admission = self._new_admission()
+        self._n_queued_pairs = 0  # of the unfinished jobs
         self._workers: list[Worker] = []
         self._resting: list[Worker] = []  # while the process forks
         self._forking = False
@@ -71,10 +66,10 @@ class ScoringQueue:
     def closed(self) -> bool:
         return self._closed
 
-    def submit(self, job: Job, *, new_call: bool = True) -> None:
+    def submit(self, job: Job) -> None:
         """Take a job, which will hold the outcome; cancelling it takes its pairs out.
 
-        ``new_call=False`` leaves the counting of calls and pairs to the caller.
+        Raises `OverloadedError`, `ScorerClosedError` and `DeviceError`.
         """
         with self._changed:
             while self._forking:
@@ -82,37 +77,43 @@ class ScoringQueue:
             self.check_usable()
             if job.n_pairs:
                 self._take(job)
-        if new_call:
-            self.counters.add(calls=1, pairs=job.n_pairs)
+        self.counters.add(calls=1, pairs=job.n_pairs)
         if job.n_pairs == 0:
             job.finish(Outcome.empty(0))
         else:
             job.add_done_callback(self._settled)
 
     def _take(self, job: Job) -> None:
-        self._admission.check(job)
+        self._check_room(job)
         if not self._workers:
             self._start_workers()
         self._open[job] = None
-        if self._admission.enter(job):
-            self._schedule.add(job)
-            self._changed.notify()
+        self._n_queued_pairs += job.n_pairs
+        self._schedule.add(job)
+        self._changed.notify()
+
+    def _check_room(self, job: Job) -> None:
+        bound, n_queued = self._max_queued_pairs, self._n_queued_pairs
+        # An empty queue takes any job, also one larger than the bound: it could never come in.
+        if bound is not None and n_queued and n_queued + job.n_pairs > bound:
+            raise OverloadedError(
+                f"{n_queued} pairs wait for {self.name}, and {job.n_pairs} more "
+                f"would pass max_queued_pairs={bound}; retry later, or raise max_queued_pairs"
+            )
 
     def _settled(self, job: Job) -> None:
-        """Forget a job that was finished, failed or cancelled, and let the next ones in."""
+        """Forget a job that was finished, failed or cancelled."""
         with self._changed:
             if job not in self._open:
                 return  # of the time before a fork
             del self._open[job]
             self._schedule.remove(job)
-            for entered in self._admission.leave(job):
-                self._schedule.add(entered)
-                self._changed.notify_all()
+            self._n_queued_pairs -= job.n_pairs
 
     def stats(self) -> Stats:
         """Return the totals so far."""
         return self.counters.snapshot(
-            queued_pairs=self._admission.n_queued_pairs,
+            queued_pairs=self._n_queued_pairs,
             max_batch_tokens=self._planner.max_batch_tokens,
         )
 
@@ -206,7 +207,7 @@ class ScoringQueue:
             while self._forking:
                 self._changed.wait()
             self._closed = True
-            waiting = self._schedule.clear() | set(self._admission.lobby)
+            waiting = self._schedule.clear()
             threads = list(self._workers)
             self._changed.notify_all()
         self._fail_closed(waiting)

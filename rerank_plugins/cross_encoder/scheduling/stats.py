@@ -32,10 +32,9 @@ class Stats:
     """A snapshot of a scorer's totals since it was made.
 
     Times are in seconds and add up over all worker threads. ``pairs`` counts the distinct ones of
-    each call; ``truncated`` those that lost tokens; ``cache_hits`` those that were answered
-    without the model, or together with another call's; ``queue_wait_s`` is the time from a call
-    to the first work on it. ``queued_pairs`` and ``max_batch_tokens`` are of the moment: the
-    latter falls when a batch ran out of memory. A forked child starts at zero.
+    each call; ``truncated`` those that lost tokens; ``queue_wait_s`` is the time from a call to
+    the first work on it. ``queued_pairs`` and ``max_batch_tokens`` are of the moment: the latter
+    falls when a batch ran out of memory. A forked child starts at zero.
     """
 
     calls: int
@@ -47,7 +46,6 @@ class Stats:
     queue_wait_s: float
     tokenise_s: float
     forward_s: float
-    cache_hits: int
     out_of_memory_retries: int
     queued_pairs: int
     max_batch_tokens: int
