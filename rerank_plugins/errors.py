@@ -14,6 +14,7 @@
     │   └── NonFiniteScoreError   NaN or infinity, with the passage; also a ValueError
     ├── OutOfMemoryError          one single pair does not fit the device; also a MemoryError
     ├── OverloadedError           the queue is full
+    ├── OutputInUseError          another process is writing into the same folder
     ├── DeadlineExceededError     the call's own time limit passed; also a TimeoutError
     └── ScorerClosedError         the scorer was closed; also a RuntimeError
 
@@ -34,6 +35,7 @@ __all__ = [
     "ModelLoadError",
     "NonFiniteScoreError",
     "OutOfMemoryError",
+    "OutputInUseError",
     "OverloadedError",
     "RerankError",
     "ScorerClosedError",
@@ -89,6 +91,10 @@ class OutOfMemoryError(RerankError, MemoryError):
 
 class OverloadedError(RerankError):
     """The queue holds as many pairs as it may."""
+
+
+class OutputInUseError(RerankError):
+    """Another process is writing into the same folder."""
 
 
 class DeadlineExceededError(RerankError, TimeoutError):

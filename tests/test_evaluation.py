@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import ir_measures
@@ -11,8 +12,9 @@ import pytest
 from evaluation_files import QRELS, Overlap, many_queries, small_collection, write_files
 from ir_measures import RR, P, nDCG
 
-from rerank_plugins.errors import InvalidArgumentError
+from rerank_plugins.errors import DataFormatError, InvalidArgumentError
 from rerank_plugins.evaluation import (
+    Shard,
     evaluate,
     holm,
     parse_measures,
@@ -95,8 +97,8 @@ class TestFiles:
         data = json.loads((tmp_path / "out" / "report.json").read_text())
         assert data["systems"][1]["figures"] == report.systems[1].figures
         speed = data["systems"][1]["speed"]
-        assert speed["pairs"] == 8
-        assert speed["docs_per_second"] == pytest.approx(8 / speed["seconds"])
+        assert speed["n_pairs"] == 8
+        assert speed["docs_per_s"] == pytest.approx(8 / speed["seconds"])
         assert speed["p50_ms"] <= speed["p99_ms"]
         assert data["environment"]["packages"]["ir_measures"] == ir_measures.__version__
 
@@ -109,6 +111,27 @@ class TestFiles:
         report = evaluate(scorers, small_collection(tmp_path), output=tmp_path / "out")
         assert [system.name for system in report.systems] == ["first stage", "first", "second"]
         assert (tmp_path / "out" / "second.run").exists()
+
+
+class TestShards:
+    def test_their_runs_concatenate_to_the_whole(self, tmp_path: Path) -> None:
+        collection = many_queries(tmp_path, n_queries=11, n_candidates=5)
+        whole = evaluate([Overlap()], collection, output=tmp_path / "whole")
+        values: dict[str, float] = {}
+        text = ""
+        for index in (1, 2, 3):
+            part = replace(collection, shard=Shard(index, 3))
+            report = evaluate([Overlap()], part, output=tmp_path / str(index))
+            values |= report.systems[1].values["nDCG@10"]
+            text += (tmp_path / str(index) / "overlap.run").read_text()
+        assert text == (tmp_path / "whole" / "overlap.run").read_text()
+        assert values == whole.systems[1].values["nDCG@10"]
+
+    def test_going_on_under_another_shard_is_refused(self, tmp_path: Path) -> None:
+        collection = many_queries(tmp_path, n_queries=4, n_candidates=3)
+        evaluate([Overlap()], replace(collection, shard=Shard(1, 2)), output=tmp_path / "o")
+        with pytest.raises(DataFormatError, match="shard was '1/2' and is '2/2'"):
+            evaluate([Overlap()], replace(collection, shard=Shard(2, 2)), output=tmp_path / "o")
 
 
 class TestComparisons:

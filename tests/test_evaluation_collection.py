@@ -47,7 +47,7 @@ class TestCorpus:
         ("line", "complaint"),
         [
             ("{", ":3: not JSON"),
-            ("[]", ':3: expected an object with the strings "_id" and "text"'),
+            ("[]", ":3: a JSON array, where an object"),
             ('{"_id": 7, "text": ""}', ':3: expected an object with the strings "_id"'),
             ('{"_id": "x"}', ':3: expected an object with the strings "_id" and "text"'),
             ('{"_id": "x", "text": "", "title": 3}', ':3: "title" is 3, not a string'),

@@ -12,7 +12,7 @@ from evaluation_files import QUERIES, RUN, Overlap, many_queries, small_collecti
 
 from rerank_plugins.errors import DataFormatError, InvalidArgumentError
 from rerank_plugins.evaluation import read_collection, rerank_run, rerank_to_file
-from rerank_plugins.evaluation.progress import QueryTime
+from rerank_plugins.progress import Advance
 
 RERANKED = """\
 q1 Q0 d1 1 2 overlap
@@ -24,6 +24,18 @@ q2 Q0 d4 3 0 overlap
 q3 Q0 d3 1 2 overlap
 q3 Q0 d1 2 0 overlap
 """
+
+
+class Steps:
+    """Keeps what it is told of a single step."""
+
+    def step(self, what: str, total: int, unit: str = "", done: int = 0) -> Advance:
+        self.total, self.n_before, self.n_done = total, done, 0
+
+        def advance(n_units: int) -> None:
+            self.n_done += n_units
+
+        return advance
 
 
 class TestInMemory:
@@ -48,7 +60,7 @@ class TestInMemory:
 def test_the_run_is_written_in_the_order_of_the_scores(tmp_path: Path) -> None:
     times = rerank_to_file(Overlap(), small_collection(tmp_path), tmp_path / "out" / "o.run")
     assert (tmp_path / "out" / "o.run").read_text() == RERANKED
-    assert [(row.query_id, row.pairs) for row in times] == [("q1", 3), ("q2", 3), ("q3", 2)]
+    assert [(row.query_id, row.n_pairs) for row in times] == [("q1", 3), ("q2", 3), ("q3", 2)]
     assert all(row.seconds > 0 for row in times)
 
 
@@ -58,13 +70,14 @@ def test_interrupted_and_started_again_it_goes_on(tmp_path: Path, stop_before: s
     with pytest.raises(KeyboardInterrupt):
         rerank_to_file(Overlap(stop_before=QUERIES[stop_before]), collection, path)
     left = [name for name in ("q1", "q2", "q3") if name >= stop_before]
-    scorer, seen = Overlap(), list[QueryTime]()
-    times = rerank_to_file(scorer, collection, path, on_query=seen.append)
+    scorer, seen = Overlap(), Steps()
+    times = rerank_to_file(scorer, collection, path, progress=seen)
     # The first of what is left is also asked once before the clock runs.
     assert scorer.asked[1:] == [QUERIES[name] for name in (left[0], *left)]
     assert path.read_text() == RERANKED
     assert [row.query_id for row in times] == ["q1", "q2", "q3"]
-    assert seen == times
+    n_before = sum(row.n_pairs for row in times if row.query_id < stop_before)
+    assert (seen.total, seen.n_before, seen.n_done) == (8, n_before, 8 - n_before)
 
 
 def test_what_is_finished_is_not_scored_again(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -54,21 +56,26 @@ class TestRun:
         ],
     )
     def test_a_bad_line_is_named(self, tmp_path: Path, line: str, complaint: str) -> None:
-        run = TrecRun(written(tmp_path, f"q1 Q0 a 1 3 x\n{line}\n"))
+        path = written(tmp_path, f"q1 Q0 a 1 3 x\n{line}\n")
         with pytest.raises(DataFormatError) as error:
-            run.candidates("q1")
-        assert f"{run.path}{complaint}" in str(error.value)
+            TrecRun(path).candidates("q1")
+        assert f"{path}{complaint}" in str(error.value)
 
     def test_bytes_that_are_no_text_are_named(self, tmp_path: Path) -> None:
-        run = TrecRun(written(tmp_path, b"q Q0 a 1 3 x\nq Q0 \xff 2 2 x\n"))
         with pytest.raises(DataFormatError, match=":2: not UTF-8"):
-            run.candidates("q")
+            TrecRun(written(tmp_path, b"q Q0 a 1 3 x\nq Q0 \xff 2 2 x\n"))
 
-    def test_a_compressed_file_is_refused_with_the_command(self, tmp_path: Path) -> None:
-        path = tmp_path / "run.gz"
-        path.write_bytes(b"")
-        with pytest.raises(DataFormatError, match=f"gunzip --keep {path}"):
-            TrecRun(path)
+    def test_a_compressed_run_is_read_as_it_is(self, tmp_path: Path) -> None:
+        text = b"q Q0 a 1 3 x\nq Q0 b 2 2 x\n"
+        for suffix, compress in ((".gz", gzip.compress), (".bz2", bz2.compress)):
+            path = tmp_path / f"run{suffix}"
+            path.write_bytes(compress(text))
+            steps: list[int] = []
+            assert TrecRun(path, steps.append).candidates("q").lines == [1, 2]
+            assert sum(steps) == path.stat().st_size
+        (tmp_path / "torn.gz").write_bytes(gzip.compress(text)[:-9])
+        with pytest.raises(DataFormatError, match=r"torn\.gz:.*damaged compressed data"):
+            TrecRun(tmp_path / "torn.gz")
 
     def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(DataFormatError, match="nowhere cannot be read: No such file"):
@@ -92,6 +99,7 @@ class TestQrels:
         [
             ("q1 a 1", ":2: 3 fields, expected 4"),
             ("q1 0 b 0.5", ":2: relevance is '0.5'"),
+            ("q1 0 b 9223372036854775808", ":2: relevance is '9223372036854775808'"),
             ("q1 0 a 1", ":2: document 'a' is judged again for query 'q1'"),
             ("q9 0 a 1", ":2: query 'q9' is judged and is not among the queries"),
         ],

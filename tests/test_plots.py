@@ -85,7 +85,7 @@ class TestQualitySpeed:
         axes = quality_speed_figure(PUBLISHED, measure="nDCG@10").axes[0]
         offsets: Any = axes.collections[0].get_offsets()
         drawn = [tuple(row) for row in offsets.tolist()]
-        assert drawn == [(point.docs_per_second, point.quality) for point in PUBLISHED]
+        assert drawn == [(point.docs_per_s, point.quality) for point in PUBLISHED]
 
     def test_nothing_to_plot_is_refused(self) -> None:
         with pytest.raises(InvalidArgumentError, match="no model to plot"):

@@ -77,3 +77,11 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p_values: list[float]
             rejected.add(place)
         adjusted = holm(p_values)
         assert {i for i, p in enumerate(adjusted) if p <= level} == rejected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_finite_number_is_named(value: float) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"values\[1\] is (nan|inf)"):
+        randomisation_test([0.1, value], [0.2, 0.3])
+    with pytest.raises(InvalidArgumentError, match=r"baseline\[0\] is (nan|inf)"):
+        randomisation_test([0.1, 0.2], [value, 0.3])

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
-from rich.text import Text
-
-from rerank_plugins.commands.models import wide_console
+from rerank_plugins.commands.display import CommandProgress, print_json, wide_console
 from rerank_plugins.errors import InvalidArgumentError, require_extra
 from rerank_plugins.models import EMBEDDED_MODEL
 from rerank_plugins.ranking import Scorer
 from rerank_plugins.registry import shared_scorer
+from rerank_plugins.shards import WHOLE, Shard
 
 if TYPE_CHECKING:
     from rerank_plugins.evaluation import Collection, Report
-    from rerank_plugins.evaluation.progress import QueryTime
-    from rerank_plugins.evaluation.trec import Advance
 
 HELP = "compare models on a test collection: quality, speed, significance"
 DESCRIPTION = """\
@@ -104,6 +99,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="(default: evaluation)",
     )
+    out.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="rerank and measure only the I-th of N shares of the queries, into a folder of its "
+        "own in --output; the shares' runs concatenate to the whole",
+    )
     out.add_argument("--restart", action="store_true", help="discard what was reranked before")
     out.add_argument("--json", action="store_true", help="print the report as JSON, not as a table")
     out.add_argument(
@@ -131,10 +132,14 @@ def run(arguments: argparse.Namespace) -> int:
     # What can be wrong in the command is found before anything large is read.
     measures = arguments.measure or DEFAULT_MEASURES
     parse_measures(measures)
+    shard = Shard.parsed(arguments.shard) if arguments.shard else WHOLE
+    if shard != WHOLE:
+        arguments.output /= shard.folder_name
     console = wide_console()
-    with _Display() as display:
+    with CommandProgress() as progress:
         try:
-            collection = _collection(arguments, display)
+            collection = _collection(arguments, progress)
+            collection = replace(collection, shard=shard)
             if arguments.plot:
                 check_query_id(collection, arguments.plot_query)
             report = evaluate(
@@ -144,31 +149,28 @@ def run(arguments: argparse.Namespace) -> int:
                 measures=measures,
                 interpolate=arguments.interpolate,
                 restart=arguments.restart,
-                watcher=display,
+                progress=progress,
             )
         except KeyboardInterrupt:
-            display.console.print(
-                f"interrupted; what is done is in {arguments.output}; the same command goes on",
-                markup=False,
-                soft_wrap=True,
+            progress.console.print(
+                f"interrupted; what is done is in {arguments.output}; the same command goes on"
             )
             return 130
     if arguments.json:
-        console.print_json(json.dumps(report.as_dict()))
+        print_json(report.as_dict())
     else:
         console.print(report.table())
         between = report.models_table()
         if between:
             console.print(between)
-    notes = Console(stderr=True, soft_wrap=True)
-    notes.print(f"runs, per_query.tsv and report.json: {arguments.output}", markup=False)
+    progress.console.print(f"runs, per_query.tsv and report.json: {arguments.output}")
     if arguments.plot:
         _plot(report, collection, arguments)
-        notes.print(f"plots: {arguments.plot}", markup=False)
+        progress.console.print(f"plots: {arguments.plot}")
     return 0
 
 
-def _collection(arguments: argparse.Namespace, display: _Display) -> Collection:
+def _collection(arguments: argparse.Namespace, progress: CommandProgress) -> Collection:
     from rerank_plugins.evaluation import read_collection, read_dataset
 
     files = {name: getattr(arguments, name) for name in ("corpus", "queries", "qrels")}
@@ -193,7 +195,7 @@ def _collection(arguments: argparse.Namespace, display: _Display) -> Collection:
             f"{', '.join(missing)} missing; give --corpus, --queries, --qrels and "
             "--run, or --dataset"
         )
-    return read_collection(**files, run=run_path, depth=arguments.depth, counter=display.reading)
+    return read_collection(**files, run=run_path, depth=arguments.depth, progress=progress)
 
 
 def _scorers(arguments: argparse.Namespace) -> Iterator[Scorer]:
@@ -215,53 +217,3 @@ def _plot(report: Report, collection: Collection, arguments: argparse.Namespace)
     from rerank_plugins.evaluation.plots import write_plots
 
     write_plots(report, collection, arguments.plot, query_id=arguments.plot_query)
-
-
-class _Display(Progress):
-    """Bars on standard error: one for each step, with docs/s and time left while a model runs."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            _Speed(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-
-    def reading(self, what: str, total: int) -> Advance:
-        """Show a bar for a step that is not a model's."""
-        task = self._only(what, total)
-        return lambda steps: self.advance(task, steps)
-
-    def reranking(self, model: str, pairs: int) -> Callable[[QueryTime], None]:
-        """Show a bar over a model's pairs."""
-        task = self._only(model, pairs)
-        seconds = 0.0
-
-        def advance(time_of: QueryTime) -> None:
-            nonlocal seconds
-            seconds += time_of.seconds
-            self.update(task, advance=time_of.pairs, seconds=seconds)
-
-        return advance
-
-    def _only(self, description: str, total: int) -> TaskID:
-        for task in self.task_ids:
-            self.remove_task(task)
-        return self.add_task(description, total=total, seconds=None)
-
-
-class _Speed(ProgressColumn):
-    """Passages a second of the model itself, and the time that the rest takes at that rate."""
-
-    def render(self, task: Task) -> Text:
-        seconds = task.fields["seconds"]
-        if not seconds or not task.completed or task.total is None:
-            return Text(f"{task.percentage:3.0f}%")
-        speed = task.completed / seconds
-        left = int((task.total - task.completed) / speed)
-        return Text(
-            f"{task.completed:,.0f}/{task.total:,.0f} passages  {speed:,.0f} docs/s  "
-            f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-        )

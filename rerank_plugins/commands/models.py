@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from rich.console import Console
 from rich.table import Table
 
+from rerank_plugins.commands.display import print_json, wide_console
 from rerank_plugins.models import CARDS, PUBLISHED_SOURCE, ModelCard
 
 HELP = "list the known models with their published figures"
@@ -31,18 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, or the same as data."""
-    console = wide_console()
     if arguments.json:
-        console.print_json(json.dumps([card.as_dict() for card in CARDS]))
+        print_json([card.as_dict() for card in CARDS])
         return 0
-    console.print(_table())
+    wide_console().print(_table())
     return 0
-
-
-def wide_console() -> Console:
-    """Return a console on standard output; into a pipe it is wide enough for a whole table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
 
 
 def _table() -> Table:

@@ -22,7 +22,7 @@ from rerank_plugins.evaluation.collection import (  # noqa: E402
     read_collection,
     read_dataset,
 )
-from rerank_plugins.evaluation.evaluate import Watcher, evaluate  # noqa: E402
+from rerank_plugins.evaluation.evaluate import evaluate  # noqa: E402
 from rerank_plugins.evaluation.measures import (  # noqa: E402
     DEFAULT_MEASURES,
     mean_values,
@@ -33,15 +33,18 @@ from rerank_plugins.evaluation.rerank import rerank_run, rerank_to_file  # noqa:
 from rerank_plugins.evaluation.significance import holm, randomisation_test  # noqa: E402
 from rerank_plugins.evaluation.threshold import FittedThreshold, fit_threshold  # noqa: E402
 from rerank_plugins.evaluation.trec import TrecRun, read_qrels  # noqa: E402
+from rerank_plugins.progress import Progress  # noqa: E402
+from rerank_plugins.shards import Shard  # noqa: E402
 
 __all__ = [
     "DEFAULT_MEASURES",
     "Collection",
     "FittedThreshold",
+    "Progress",
     "Report",
+    "Shard",
     "System",
     "TrecRun",
-    "Watcher",
     "evaluate",
     "fit_threshold",
     "holm",

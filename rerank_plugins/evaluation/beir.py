@@ -12,7 +12,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from rerank_plugins.errors import DataFormatError
-from rerank_plugins.evaluation.trec import Advance, decoded, numbered_lines
+from rerank_plugins.progress import Advance
+from rerank_plugins.text_files import check_writable, json_object, numbered_lines, shown
 
 __all__ = ["Corpus", "JsonlCorpus", "read_queries"]
 
@@ -49,7 +50,7 @@ class JsonlCorpus:
         self.name = str(self.path)
         digest = hashlib.blake2b(digest_size=16)
         hashes, starts, lengths = array("q"), array("q"), array("q")
-        for number, start, raw in numbered_lines(self.path, advance):
+        for number, start, raw in numbered_lines(self.path, advance, seekable=True):
             digest.update(raw)
             if raw.strip():
                 hashes.append(hash(_record(raw, self.path, number)["_id"]))
@@ -83,38 +84,38 @@ class JsonlCorpus:
         # Unbuffered: each line's length is known, and a buffer would read far beyond it.
         with self.path.open("rb", buffering=0) as file:
             return [
-                self._passage(file, doc_id, place)
-                for doc_id, place in zip(doc_ids, first, strict=True)
+                self._passage(file, doc_id, index)
+                for doc_id, index in zip(doc_ids, first, strict=True)
             ]
 
-    def _passage(self, file: IO[bytes], doc_id: str, place: int) -> str | None:
+    def _passage(self, file: IO[bytes], doc_id: str, index: int) -> str | None:
         wanted = hash(doc_id)
         # Two ids may share a hash: the id on the line decides.
-        while place < len(self._hashes) and self._hashes[place] == wanted:
-            record = self._read(file, place)
+        while index < len(self._hashes) and self._hashes[index] == wanted:
+            record = self._read(file, index)
             if record["_id"] == doc_id:
                 return f"{record.get('title') or ''} {record['text']}".strip()
-            place += 1
+            index += 1
         return None
 
-    def _read(self, file: IO[bytes], place: int) -> dict[str, Any]:
-        file.seek(int(self._starts[place]))
-        record: dict[str, Any] = json.loads(file.read(int(self._lengths[place])))
+    def _read(self, file: IO[bytes], index: int) -> dict[str, Any]:
+        file.seek(int(self._starts[index]))
+        record: dict[str, Any] = json.loads(file.read(int(self._lengths[index])))
         return record
 
     def _check_duplicates(self) -> None:
         same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
         with self.path.open("rb") as file:
-            for place in same.tolist():
-                doc_id = self._read(file, place)["_id"]
-                if self._read(file, place + 1)["_id"] == doc_id:
+            for index in same.tolist():
+                doc_id = self._read(file, index)["_id"]
+                if self._read(file, index + 1)["_id"] == doc_id:
                     raise DataFormatError(
-                        f"{self.path}:{self._line(place + 1)}: document {doc_id!r} comes again, "
-                        f"first on line {self._line(place)}; keep one"
+                        f"{self.path}:{self._line(index + 1)}: document {doc_id!r} comes again, "
+                        f"first on line {self._line(index)}; keep one"
                     )
 
-    def _line(self, place: int) -> int:
-        wanted = self._starts[place]
+    def _line(self, index: int) -> int:
+        wanted = self._starts[index]
         return next(number for number, start, _ in numbered_lines(self.path) if start == wanted)
 
 
@@ -139,18 +140,17 @@ def read_queries(path: str | Path) -> dict[str, str]:
 
 
 def _record(raw: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        record = json.loads(decoded(raw, path, number))
-    except json.JSONDecodeError as error:
-        raise DataFormatError(
-            f"{path}:{number}: not JSON ({error.msg} at column {error.colno}): {raw[:60]!r}"
-        ) from None
-    fields = record if isinstance(record, dict) else {}
+    fields = json_object(raw, path, number, expected='an object {"_id": "...", "text": "..."}')
     if not isinstance(fields.get("_id"), str) or not isinstance(fields.get("text"), str):
         raise DataFormatError(
             f'{path}:{number}: expected an object with the strings "_id" and "text", got '
-            f"{raw[:60]!r}"
+            f"{shown(raw.decode())}"
         )
     if not isinstance(fields.get("title") or "", str):
-        raise DataFormatError(f'{path}:{number}: "title" is {fields["title"]!r}, not a string')
+        raise DataFormatError(
+            f'{path}:{number}: "title" is {str(fields["title"])[:40]}, not a string'
+        )
+    where = f"{path}:{number}"
+    for name in ("_id", "title", "text"):
+        check_writable(fields.get(name) or "", f'"{name}"', where)
     return fields

@@ -6,24 +6,19 @@ import hashlib
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rerank_plugins.errors import DataFormatError, InvalidArgumentError, MissingExtraError
 from rerank_plugins.evaluation.beir import Corpus, JsonlCorpus, read_queries
-from rerank_plugins.evaluation.trec import Advance, Candidates, Qrels, TrecRun, read_qrels
+from rerank_plugins.evaluation.trec import Candidates, Qrels, TrecRun, read_qrels
+from rerank_plugins.progress import Advance, Progress, Silent
+from rerank_plugins.shards import WHOLE, Shard
+from rerank_plugins.written_files import whole_file
 
 __all__ = ["Collection", "DatasetCorpus", "read_collection", "read_dataset"]
-
-
-def _uncounted(description: str, total: int) -> Advance | None:
-    return None
-
-
-Counter = Callable[[str, int], Advance | None]
-"""Called with what is about to be read and its size; returns what to call as it proceeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +27,8 @@ class Collection:
 
     ``depth`` candidates a query are reranked, the best of the run; a passage further down is in
     no figure, neither of the first stage nor of a model. Queries without judgements are left out,
-    and judged queries without candidates count as 0, as TREC's tools do.
+    and judged queries without candidates count as 0, as TREC's tools do. With a ``shard`` only its
+    share of the queries is reranked and measured.
     """
 
     queries: Mapping[str, str]
@@ -40,14 +36,23 @@ class Collection:
     qrels: Qrels
     run: TrecRun
     depth: int = 100
+    shard: Shard = WHOLE
 
     def __post_init__(self) -> None:
         _check_depth(self.depth)
 
     @property
     def query_ids(self) -> list[str]:
-        """The queries that are reranked: those of the run that have judgements."""
-        return [query_id for query_id in self.run.query_ids if query_id in self.qrels]
+        """The queries that are reranked: those of the run that have judgements, in the shard."""
+        judged = [query_id for query_id in self.run.query_ids if query_id in self.qrels]
+        return list(self.shard.part(judged))
+
+    @property
+    def judgements(self) -> Qrels:
+        """The judgements that count: all of them, or those of the shard's queries."""
+        if self.shard == WHOLE:
+            return self.qrels
+        return {query_id: self.qrels[query_id] for query_id in self.query_ids}
 
     def candidates(self, query_id: str) -> Candidates:
         """Return the candidates of one query, best first; none if the run does not have it."""
@@ -70,19 +75,19 @@ class Collection:
                     f"{self.run.path}:{self.run.first_line(query_id)}: query {query_id!r} is not "
                     "among the queries; run and queries must be of the same data set"
                 )
-        if not self.query_ids:
+        if not any(query_id in self.qrels for query_id in self.run.query_ids):
             raise DataFormatError(
                 f"{self.run.path}: none of its {len(self.run.query_ids)} queries has judgements; "
                 "run and qrels must be of the same data set"
             )
-        pairs = 0
+        n_pairs = 0
         for query_id in self.query_ids:
             candidates = self.candidates(query_id)
             self._raise_missing(candidates, self.corpus.known(candidates.doc_ids))
-            pairs += len(candidates.doc_ids)
+            n_pairs += len(candidates.doc_ids)
             if advance:
                 advance(1)
-        return pairs
+        return n_pairs
 
     def _raise_missing(self, candidates: Candidates, present: Sequence[bool]) -> None:
         for doc_id, line, there in zip(candidates.doc_ids, candidates.lines, present, strict=True):
@@ -100,17 +105,18 @@ def read_collection(
     qrels: str | Path,
     run: str | Path,
     depth: int = 100,
-    counter: Counter = _uncounted,
+    progress: Progress | None = None,
 ) -> Collection:
     """Read corpus and queries in BEIR's JSON lines, qrels and run in TREC's form."""
     _check_depth(depth)
+    progress = progress or Silent()
     texts = read_queries(queries)
     judgements = read_qrels(qrels, texts)
     return Collection(
         queries=texts,
-        corpus=JsonlCorpus(corpus, counter("reading the corpus", _size(corpus))),
+        corpus=JsonlCorpus(corpus, progress.step("reading the corpus", _size(corpus))),
         qrels=judgements,
-        run=TrecRun(run, counter("reading the run", _size(run))),
+        run=TrecRun(run, progress.step("reading the run", _size(run))),
         depth=depth,
     )
 
@@ -186,11 +192,10 @@ def read_dataset(
 
 
 def _write_scored(scored: Iterable[Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
+    with whole_file(path) as file:
         for row in scored:
             # The rank column only breaks ties, and data sets do not say how.
-            file.write(f"{row.query_id} Q0 {row.doc_id} 0 {row.score!r} scoreddocs\n")
+            file.write(f"{row.query_id} Q0 {row.doc_id} 0 {row.score!r} scoreddocs\n".encode())
 
 
 def digest_of(values: object) -> str:

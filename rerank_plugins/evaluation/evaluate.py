@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.evaluation.collection import Collection
@@ -17,7 +17,6 @@ from rerank_plugins.evaluation.measures import (
     parse_measures,
     query_values,
 )
-from rerank_plugins.evaluation.progress import QueryTime
 from rerank_plugins.evaluation.report import (
     FIRST_STAGE,
     Report,
@@ -27,28 +26,12 @@ from rerank_plugins.evaluation.report import (
     environment,
 )
 from rerank_plugins.evaluation.rerank import rerank_to_file
-from rerank_plugins.evaluation.trec import Advance, TrecRun
+from rerank_plugins.evaluation.trec import TrecRun
+from rerank_plugins.progress import Progress, Silent
 from rerank_plugins.ranking import Scorer
+from rerank_plugins.written_files import locked_folder, write_text
 
-__all__ = ["Watcher", "evaluate", "run_name"]
-
-
-class Watcher(Protocol):
-    """Is told what goes on, to show progress."""
-
-    def reading(self, what: str, total: int) -> Advance:
-        """Hear that ``total`` steps begin; return what is called with the steps made."""
-
-    def reranking(self, model: str, pairs: int) -> Callable[[QueryTime], None]:
-        """Hear that a model begins; return what is called with each query that is done."""
-
-
-class _Silent:
-    def reading(self, what: str, total: int) -> Advance:
-        return lambda steps: None
-
-    def reranking(self, model: str, pairs: int) -> Callable[[QueryTime], None]:
-        return lambda time_of: None
+__all__ = ["evaluate", "run_name"]
 
 
 def evaluate(
@@ -59,7 +42,7 @@ def evaluate(
     measures: Sequence[str] = DEFAULT_MEASURES,
     interpolate: bool = False,
     restart: bool = False,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Rerank the collection's run with each scorer and compare it with the first stage.
 
@@ -70,20 +53,35 @@ def evaluate(
     of the queries by the first measure and used on the other half, both ways round.
 
     ``scorers`` is consumed one by one, so a generator can close one before it loads the next. One
-    model in several settings needs names: ``[("float32", scorer), ("int8", other)]``.
+    model in several settings needs names: ``[("float32", scorer), ("int8", other)]``. Raises
+    `OutputInUseError` where another process is writing into ``output``.
     """
-    watcher = watcher or _Silent()
     parsed = parse_measures(measures)
-    output = Path(output)
-    judged = len(collection.qrels)
-    advance = watcher.reading("checking the run", len(collection.query_ids))
-    pairs = collection.check(advance=advance)
+    with locked_folder(output):
+        return _evaluated(
+            scorers, collection, Path(output), parsed, interpolate, restart, progress or Silent()
+        )
+
+
+def _evaluated(
+    scorers: Iterable[Scorer | tuple[str, Scorer]],
+    collection: Collection,
+    output: Path,
+    parsed: Sequence[Any],
+    interpolate: bool,
+    restart: bool,
+    progress: Progress,
+) -> Report:
+    judgements, query_ids = collection.judgements, collection.query_ids
+    judged = len(judgements)
+    advance = progress.step("checking the run", len(query_ids), "queries")
+    collection.check(advance=advance)
 
     def system(name: str, run: TrecRun, depth: int | None, **rest: Any) -> System:
-        advance = watcher.reading(f"measuring {name}", judged)
+        advance = progress.step(f"measuring {name}", judged, "queries")
         values = query_values(
             parsed,
-            collection.qrels,
+            judgements,
             lambda query_id: run.candidates(query_id, depth),
             advance=advance,
         )
@@ -100,12 +98,11 @@ def evaluate(
                 f"the model {name!r} comes twice; give it once, or each under a name of its own"
             )
         paths.add(path)
-        on_query = watcher.reranking(name, pairs)
-        times = rerank_to_file(scorer, collection, path, restart=restart, on_query=on_query)
+        times = rerank_to_file(scorer, collection, path, restart=restart, progress=progress)
         reranked, speed = TrecRun(path), Speed.of(times)
         systems.append(system(name, reranked, None, speed=speed))
         if interpolate:
-            advance = watcher.reading("fitting the weight", len(collection.query_ids))
+            advance = progress.step("fitting the weight", len(query_ids), "queries")
             weights = fit_weights(collection, reranked, parsed[0], advance=advance)
             path = path.with_suffix(".interpolated.run")
             write_interpolated(collection, reranked, weights, path, tag="interpolated")
@@ -120,19 +117,18 @@ def evaluate(
             )
     report = Report(
         queries=judged,
-        queries_without_candidates=judged - len(collection.query_ids),
-        queries_without_judgements=len(collection.run.query_ids) - len(collection.query_ids),
+        queries_without_candidates=judged - len(query_ids),
+        queries_without_judgements=sum(
+            query_id not in collection.qrels for query_id in collection.run.query_ids
+        ),
         depth=collection.depth,
         measures=[str(measure) for measure in parsed],
         systems=systems,
         comparisons=compared(systems, [str(measure) for measure in parsed]),
         environment=environment(),
     )
-    output.mkdir(parents=True, exist_ok=True)
     report.write_values(output / "per_query.tsv")
-    (output / "report.json").write_text(
-        json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8"
-    )
+    write_text(output / "report.json", json.dumps(report.as_dict(), indent=2) + "\n")
     return report
 
 

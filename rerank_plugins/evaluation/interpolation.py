@@ -11,8 +11,10 @@ import ir_measures
 
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.evaluation.collection import Collection
-from rerank_plugins.evaluation.trec import Advance, TrecRun, trec_lines
+from rerank_plugins.evaluation.trec import TrecRun, trec_lines
+from rerank_plugins.progress import Advance
 from rerank_plugins.ranking import interpolate
+from rerank_plugins.written_files import whole_file
 
 __all__ = ["WEIGHTS", "FittedWeights", "fit_weights", "write_interpolated"]
 
@@ -57,7 +59,7 @@ def fit_weights(
         query = _query(collection, reranked, query_id)
         run = {
             str(weight): {
-                doc_id: -float(place) for place, doc_id in enumerate(query.ranked(weight)[0])
+                doc_id: -float(index) for index, doc_id in enumerate(query.ranked(weight)[0])
             }
             for weight in WEIGHTS
         }
@@ -81,11 +83,11 @@ def write_interpolated(
     collection: Collection, reranked: TrecRun, weights: FittedWeights, path: Path, tag: str
 ) -> None:
     """Write the run in which each query is ranked with its own half's weight."""
-    with path.open("w", encoding="utf-8") as file:
+    with whole_file(path) as file:
         for query_id in collection.query_ids:
             query = _query(collection, reranked, query_id)
             doc_ids, scores = query.ranked(weights.weight(query_id))
-            file.write(trec_lines(query_id, doc_ids, scores, tag))
+            file.write(trec_lines(query_id, doc_ids, scores, tag).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ class _Query:
     def ranked(self, weight: float) -> tuple[list[str], list[float]]:
         """Return documents and scores, best first; ties keep the order of the first stage."""
         scores = interpolate(self.scores, self.first_stage_scores, weight)
-        order = sorted(range(len(scores)), key=lambda place: -scores[place])
-        return [self.doc_ids[place] for place in order], [scores[place] for place in order]
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])
+        return [self.doc_ids[index] for index in order], [scores[index] for index in order]
 
 
 def _query(collection: Collection, reranked: TrecRun, query_id: str) -> _Query:

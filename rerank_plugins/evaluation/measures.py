@@ -10,7 +10,8 @@ from typing import Any
 import ir_measures
 
 from rerank_plugins.errors import InvalidArgumentError
-from rerank_plugins.evaluation.trec import Advance, Candidates, Qrels
+from rerank_plugins.evaluation.trec import Candidates, Qrels
+from rerank_plugins.progress import Advance
 
 __all__ = ["DEFAULT_MEASURES", "Values", "mean_values", "parse_measures", "query_values"]
 

@@ -26,6 +26,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: 
 
 from rerank_plugins.evaluation.plot_labels import label_ends, label_points  # noqa: E402
 from rerank_plugins.evaluation.report import FIRST_STAGE  # noqa: E402
+from rerank_plugins.written_files import whole_file  # noqa: E402
 
 if TYPE_CHECKING:
     from rerank_plugins.evaluation import Collection, Report, System
@@ -51,7 +52,7 @@ class Point:
     """One model in the plot of quality against speed."""
 
     label: str
-    docs_per_second: float
+    docs_per_s: float
     quality: float
 
 
@@ -62,7 +63,7 @@ def quality_speed_figure(
     if not points:
         raise InvalidArgumentError("there is no model to plot; measure at least one")
     figure, axes = _figure(title or f"{measure} against speed")
-    speeds = [point.docs_per_second for point in points]
+    speeds = [point.docs_per_s for point in points]
     values = [point.quality for point in points] + ([] if first_stage is None else [first_stage])
     axes.set_xscale("log")
     axes.set_xlim(min(speeds) / 2.5, max(speeds) * 2.5)
@@ -87,7 +88,7 @@ def quality_speed_figure(
             fontsize=9,
         )
         keep_free.append(name)
-    places = [(point.docs_per_second, point.quality) for point in points]
+    places = [(point.docs_per_s, point.quality) for point in points]
     label_points(axes, [point.label for point in points], places, keep_free)
     return figure
 
@@ -177,12 +178,12 @@ def rank_change_figure(
 
 def save(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     """Write ``name``.svg and ``name``.png; the same figure gives the same bytes."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
+    paths = [Path(folder) / f"{name}.svg", Path(folder) / f"{name}.png"]
     with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(paths[0], metadata={"Date": None})
-        figure.savefig(paths[1], dpi=_DPI)
+        with whole_file(paths[0]) as file:
+            figure.savefig(file, format="svg", metadata={"Date": None})
+        with whole_file(paths[1]) as file:
+            figure.savefig(file, format="png", dpi=_DPI)
     return paths
 
 
@@ -209,7 +210,7 @@ def write_plots(
     first, *systems = report.systems
     check_query_id(collection, query_id)
     points = [
-        Point(_short(system), system.speed.docs_per_second, system.figures[measure])
+        Point(_short(system), system.speed.docs_per_s, system.figures[measure])
         for system in systems
         if system.speed and not system.first_stage_weights
     ]

@@ -15,8 +15,9 @@ import numpy as np
 from rich.table import Table
 
 from rerank_plugins.evaluation.measures import Values
-from rerank_plugins.evaluation.progress import QueryTime
+from rerank_plugins.evaluation.resume import QueryTime
 from rerank_plugins.evaluation.significance import holm, randomisation_test
+from rerank_plugins.written_files import whole_file
 
 __all__ = ["FIRST_STAGE", "Comparison", "Report", "Speed", "System", "compared", "environment"]
 
@@ -32,22 +33,22 @@ class Speed:
     passages from the corpus is not part of it.
     """
 
-    docs_per_second: float
+    docs_per_s: float
     p50_ms: float
     p99_ms: float
-    pairs: int
+    n_pairs: int
     seconds: float
 
     @classmethod
     def of(cls, times: Sequence[QueryTime]) -> Speed:
         """Return the speed that these queries show."""
-        pairs, seconds = sum(row.pairs for row in times), sum(row.seconds for row in times)
+        n_pairs, seconds = sum(row.n_pairs for row in times), sum(row.seconds for row in times)
         p50, p99 = np.percentile([row.seconds * 1000.0 for row in times], [50, 99])
         return cls(
-            docs_per_second=pairs / seconds,
+            docs_per_s=n_pairs / seconds,
             p50_ms=float(p50),
             p99_ms=float(p99),
-            pairs=pairs,
+            n_pairs=n_pairs,
             seconds=seconds,
         )
 
@@ -98,12 +99,13 @@ class Report:
 
     def write_values(self, path: Path) -> None:
         """Write the per-query values: a line ``system, measure, query_id, value`` each, as TSV."""
-        with path.open("w", encoding="utf-8") as file:
-            file.write("system\tmeasure\tquery_id\tvalue\n")
+        with whole_file(path) as file:
+            file.write(b"system\tmeasure\tquery_id\tvalue\n")
             for system in self.systems:
                 for measure, values in system.values.items():
                     for query_id, value in values.items():
-                        file.write(f"{system.name}\t{measure}\t{query_id}\t{value!r}\n")
+                        row = f"{system.name}\t{measure}\t{query_id}\t{value!r}\n"
+                        file.write(row.encode())
 
     def table(self) -> Table:
         """Return the table of all systems, the first stage first."""
@@ -126,7 +128,7 @@ class Report:
                 cells += [f"{system.figures[measure]:.4f}", _change(change) if change else ""]
             speed = system.speed
             cells += (
-                [f"{speed.docs_per_second:,.0f}", f"{speed.p50_ms:.1f}", f"{speed.p99_ms:.1f}"]
+                [f"{speed.docs_per_s:,.0f}", f"{speed.p50_ms:.1f}", f"{speed.p99_ms:.1f}"]
                 if speed
                 else ["", "", ""]
             )

@@ -1,16 +1,17 @@
-"""A whole run reranked: in memory for a small one, to a file that can be gone on with for any."""
+"""A whole run reranked: in memory, or into a file that an interrupted process can continue."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.evaluation.collection import Collection, digest_of
-from rerank_plugins.evaluation.progress import ProgressFile, QueryTime
+from rerank_plugins.evaluation.resume import QueryTime, UnfinishedRun
 from rerank_plugins.evaluation.trec import Run, trec_lines
+from rerank_plugins.progress import Progress, Silent
 from rerank_plugins.ranking import Scorer, rank
 
 __all__ = ["rerank_run", "rerank_to_file"]
@@ -57,45 +58,46 @@ def rerank_to_file(
     path: str | Path,
     *,
     restart: bool = False,
-    on_query: Callable[[QueryTime], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[QueryTime]:
     """Rerank every judged query into the run file ``path`` and return the time of each.
 
     Each query is appended when it is done, and noted in ``path`` + ``.progress.jsonl``; the next
     call with the same settings goes on behind the last whole one, and other settings are a
-    `DataFormatError`. ``restart`` discards what is there. ``on_query`` is called for each query,
-    those done before included. One query is in memory at a time.
+    `DataFormatError`. The file has its name when it is whole. ``restart`` begins anew.
+    ``progress`` is told of each passage, and how many were scored by an earlier call.
     """
     path = Path(path)
-    progress = ProgressFile(path, _settings(scorer, collection))
-    done = [] if restart else progress.done()
-    if not done:
-        progress.start(fresh=restart)
-    if on_query:
-        for time_of in done:
-            on_query(time_of)
+    unfinished = UnfinishedRun(path, _settings(scorer, collection))
+    done = [] if restart else unfinished.done()
     finished = {time_of.query_id for time_of in done}
     waiting = [query_id for query_id in collection.query_ids if query_id not in finished]
-    if not waiting:
-        return done
-    # The first call builds what later ones use (kernels, thread pools); it is not timed.
-    first = collection.candidates(waiting[0])
-    rank(scorer, collection.queries[waiting[0]], collection.passages(first))
-    tag = _tag(scorer.model)
-    with path.open("ab") as file:
-        for query_id in waiting:
-            candidates = collection.candidates(query_id)
-            passages = collection.passages(candidates)
-            start = time.perf_counter()
-            ranking = rank(scorer, collection.queries[query_id], passages)
-            seconds = time.perf_counter() - start
-            doc_ids = [candidates.doc_ids[row.index] for row in ranking]
-            scores = [row.score for row in ranking]
-            lines = trec_lines(query_id, doc_ids, scores, tag)
-            time_of = progress.append(file, lines, query_id, len(passages), seconds)
-            done.append(time_of)
-            if on_query:
-                on_query(time_of)
+    if waiting or not done:
+        unfinished.start(fresh=not done)
+    advance = (progress or Silent()).step(
+        scorer.model,
+        sum(len(collection.candidates(query_id).doc_ids) for query_id in collection.query_ids),
+        "passages",
+        done=sum(time_of.n_pairs for time_of in done),
+    )
+    if waiting:
+        # The first call builds what later ones use (kernels, thread pools); it is not timed.
+        first = collection.candidates(waiting[0])
+        rank(scorer, collection.queries[waiting[0]], collection.passages(first))
+        tag = _tag(scorer.model)
+        with unfinished.partial.open("ab") as file:
+            for query_id in waiting:
+                candidates = collection.candidates(query_id)
+                passages = collection.passages(candidates)
+                start = time.perf_counter()
+                ranking = rank(scorer, collection.queries[query_id], passages)
+                seconds = time.perf_counter() - start
+                doc_ids = [candidates.doc_ids[row.index] for row in ranking]
+                lines = trec_lines(query_id, doc_ids, [row.score for row in ranking], tag)
+                time_of = unfinished.append(file, lines, query_id, len(passages), seconds)
+                done.append(time_of)
+                advance(len(passages))
+    unfinished.finish()
     return done
 
 
@@ -123,6 +125,7 @@ def _settings(scorer: Scorer, collection: Collection) -> dict[str, Any]:
     return settings | {
         "probe": scorer.score(*_PROBE),
         "depth": collection.depth,
+        "shard": str(collection.shard),
         "run": collection.run.digest,
         "corpus": collection.corpus.digest,
         "queries": digest_of(dict(collection.queries)),

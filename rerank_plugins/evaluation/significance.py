@@ -2,60 +2,68 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rerank_plugins.errors import InvalidArgumentError
+from rerank_plugins.errors import InvalidArgumentError, require_extra
 
 __all__ = ["holm", "randomisation_test"]
 
 _RESAMPLES = 20_000
 _SEED = 20_240_229
-# Signs drawn at a time: what is held in memory, whatever the number of queries.
-_CHUNK_VALUES = 4_000_000
+_BATCH_VALUES = 4_000_000  # held in memory at a time, whatever the number of queries
 
 
 def randomisation_test(
     values: Mapping[str, float] | Sequence[float], baseline: Mapping[str, float] | Sequence[float]
 ) -> float:
-    """Return the two-sided p-value of the mean difference of paired values.
+    """Return the two-sided p-value of the mean difference of paired values, by scipy.
 
     If the systems did not differ, each query's difference could as well have the other sign; the
     p-value is the share of sign assignments whose mean is at least as far from 0 as the one
     observed. All assignments are tried where there are at most 20,000, otherwise as many random
-    ones with a fixed seed. Mappings are paired by query.
+    ones with a fixed seed. Mappings are paired by query. Raises `InvalidArgumentError` where the
+    sides cannot be paired or hold a value that is not a finite number.
 
     >>> randomisation_test([0.9, 0.8, 0.7, 0.6], [0.5, 0.5, 0.5, 0.5])
     0.125
     """
+    require_extra("scipy", extra="evaluation", purpose="the randomisation test")
+    from scipy.stats import permutation_test
+
     if isinstance(values, Mapping) and isinstance(baseline, Mapping):
         if values.keys() != baseline.keys():
             raise InvalidArgumentError("both sides need values of the same queries")
-        left, right = list(values.values()), [baseline[query_id] for query_id in values]
-    else:
-        left, right = list(values), list(baseline)  # type: ignore[arg-type]
+        baseline = [baseline[query_id] for query_id in values]
+        values = list(values.values())
+    left, right = _finite("values", values), _finite("baseline", baseline)
     if len(left) != len(right):
         raise InvalidArgumentError(f"{len(left)} values cannot be paired with {len(right)}")
-    differences = np.asarray(left, dtype=np.float64) - np.asarray(right, dtype=np.float64)
     # A difference of 0 is the same with either sign.
-    differences = differences[differences != 0.0]
-    count = len(differences)
-    # A sum that differs from the observed one by rounding alone counts as equal to it.
-    observed = abs(differences.sum()) * (1.0 - 1e-12) - 1e-300
-    if 2**count <= _RESAMPLES:
-        signs = np.array(list(product((-1.0, 1.0), repeat=count))).reshape(2**count, count)
-        return float(np.mean(np.abs(signs @ differences) >= observed))
-    generator = np.random.default_rng(_SEED)
-    extreme = done = 0
-    while done < _RESAMPLES:
-        rows = min(_RESAMPLES - done, max(1, _CHUNK_VALUES // count))
-        signs = generator.integers(0, 2, size=(rows, count), dtype=np.int8) * 2.0 - 1.0
-        extreme += int(np.count_nonzero(np.abs(signs @ differences) >= observed))
-        done += rows
-    # The observed assignment is one of those possible, so p is never 0.
-    return (extreme + 1) / (_RESAMPLES + 1)
+    differences = (left - right)[left != right]
+    if len(differences) < 2:  # one difference is as far from 0 with either sign
+        return 1.0
+    found = permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=_RESAMPLES,
+        batch=max(1, _BATCH_VALUES // len(differences)),
+        random_state=np.random.default_rng(_SEED),
+    )
+    return float(found.pvalue)
+
+
+def _finite(name: str, values: Mapping[str, float] | Sequence[float]) -> NDArray[np.float64]:
+    if isinstance(values, Mapping):
+        raise InvalidArgumentError("give two mappings by query, or two sequences")
+    for index, value in enumerate(values):
+        if not math.isfinite(value):
+            raise InvalidArgumentError(f"{name}[{index}] is {value}; every value must be finite")
+    return np.asarray(values, dtype=np.float64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -66,7 +74,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for step, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        largest = max(largest, min(1.0, p_values[place] * (len(p_values) - step)))
-        adjusted[place] = largest
+    for step, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - step)))
+        adjusted[index] = largest
     return adjusted

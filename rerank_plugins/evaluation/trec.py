@@ -1,22 +1,25 @@
-"""Runs and qrels in TREC's form: read by query, checked by line, written so that order lasts."""
+"""Runs and qrels in TREC's form: checked by line, written so that their order lasts."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Container, Iterator, Sequence
+import re
+from array import array
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rerank_plugins.errors import DataFormatError
+from rerank_plugins.progress import Advance
+from rerank_plugins.text_files import decoded, numbered_lines
 
 __all__ = ["Candidates", "Qrels", "Run", "TrecRun", "read_qrels", "trec_lines"]
 
 Run = dict[str, dict[str, float]]
 Qrels = dict[str, dict[str, int]]
-Advance = Callable[[int], None]
 
 _RUN_FIELDS = "query_id Q0 doc_id rank score tag"
 _QRELS_FIELDS = "query_id 0 doc_id relevance"
@@ -33,83 +36,90 @@ class Candidates:
 
 
 class TrecRun:
-    """A run file, read one query at a time: only the places of its queries are kept in memory.
+    """A run file in memory, about 30 bytes a line; the lines of a query need not stand together.
 
-    The lines of a query need not stand together. ``advance`` is called with the bytes read.
+    ``.gz``, ``.bz2`` and ``.xz`` are read as they are. ``advance`` is called with the bytes read.
+    Raises `DataFormatError`, with file and line, for a line that is not ``query_id Q0 doc_id rank
+    score tag`` and for a score that is not a finite number.
     """
 
     def __init__(self, path: str | Path, advance: Advance | None = None) -> None:
         self.path = Path(path)
-        # query_id -> (first byte, byte after the last, first line) of each block of its lines
-        self._blocks: dict[str, list[tuple[int, int, int]]] = {}
+        self._rows: dict[str, _Rows] = {}
+        by_raw_id: dict[bytes, _Rows] = {}
         digest = hashlib.blake2b(digest_size=16)
-        last: bytes | None = None
-        first_byte = first_line = end = 0
-        for number, start, raw in numbered_lines(self.path, advance):
+        for number, _, raw in numbered_lines(self.path, advance):
             digest.update(raw)
-            fields = raw.split(maxsplit=1)
+            # White space is ASCII's alone: an id may hold any other character.
+            fields = raw.split()
             if not fields:
                 continue
-            if fields[0] != last:
-                self._close_block(last, first_byte, end, first_line)
-                last, first_byte, first_line = fields[0], start, number
-            end = start + len(raw)
-        self._close_block(last, first_byte, end, first_line)
+            if len(fields) != 6:
+                found = line_fields(raw, self.path, number)
+                raise _wrong_fields(self.path, number, found, _RUN_FIELDS)
+            if not raw.isascii():
+                decoded(raw, self.path, number)
+            rows = by_raw_id.get(fields[0])
+            if rows is None:
+                rows = by_raw_id[fields[0]] = self._rows[fields[0].decode()] = _Rows()
+            rows.doc_ids += fields[2] + b"\n"
+            rows.ranks.append(_number(fields[3], "rank", self.path, number))
+            rows.scores.append(_number(fields[4], "score", self.path, number))
+            rows.lines.append(number)
         self.digest = digest.hexdigest()
 
     @property
     def query_ids(self) -> list[str]:
         """The queries of the run, in order of their first lines."""
-        return list(self._blocks)
+        return list(self._rows)
 
     def __contains__(self, query_id: object) -> bool:
-        return query_id in self._blocks
+        return query_id in self._rows
 
     def first_line(self, query_id: str) -> int:
         """Return the line on which the query first stands."""
-        return self._blocks[query_id][0][2]
+        return self._rows[query_id].lines[0]
 
     def candidates(self, query_id: str, depth: int | None = None) -> Candidates:
         """Return the ``depth`` best candidates: by score, equal scores by the rank column.
 
-        Raises `DataFormatError`, with file and line, for a line that is not ``query_id Q0 doc_id
-        rank score tag``, a score that is not a finite number, and a document listed twice.
+        Raises `DataFormatError`, with file and line, for a document listed twice.
         """
-        rows: list[tuple[float, int, int, str]] = []
-        seen: dict[str, int] = {}
-        with self.path.open("rb") as file:
-            for first_byte, end, number in self._blocks.get(query_id, ()):
-                file.seek(first_byte)
-                for raw in file.read(end - first_byte).split(b"\n"):
-                    if raw.strip():
-                        row = self._row(raw, number)
-                        if row[3] in seen:
-                            raise DataFormatError(
-                                f"{self.path}:{number}: document {row[3]!r} is listed again for "
-                                f"query {query_id!r}, first on line {seen[row[3]]}; keep one"
-                            )
-                        seen[row[3]] = number
-                        rows.append(row)
-                    number += 1
-        rows.sort(key=lambda row: (-row[0], row[1]))
-        rows = rows[:depth]
+        rows = self._rows.get(query_id)
+        if rows is None:
+            return Candidates([], [], [])
+        doc_ids = rows.doc_ids.decode().split("\n")[:-1]
+        if len(set(doc_ids)) < len(doc_ids):
+            raise self._listed_twice(query_id, doc_ids, rows.lines)
+        order = np.lexsort((np.asarray(rows.ranks), -np.asarray(rows.scores)))[:depth].tolist()
         return Candidates(
-            [row[3] for row in rows], [row[0] for row in rows], [row[2] for row in rows]
+            [doc_ids[index] for index in order],
+            [rows.scores[index] for index in order],
+            [rows.lines[index] for index in order],
         )
 
-    def _row(self, raw: bytes, number: int) -> tuple[float, int, int, str]:
-        # White space is ASCII's alone: an id may hold any other character.
-        fields = raw.split()
-        if len(fields) != 6:
-            raise _wrong_fields(self.path, number, line_fields(raw, self.path, number), _RUN_FIELDS)
-        score = _number(fields[4], "score", self.path, number)
-        rank = int(_number(fields[3], "rank", self.path, number))
-        return score, rank, number, decoded(fields[2], self.path, number)
+    def _listed_twice(
+        self, query_id: str, doc_ids: Sequence[str], lines: Sequence[int]
+    ) -> DataFormatError:
+        seen: dict[str, int] = {}
+        for doc_id, line in zip(doc_ids, lines, strict=True):
+            if doc_id in seen:
+                break
+            seen[doc_id] = line
+        return DataFormatError(
+            f"{self.path}:{line}: document {doc_id!r} is listed again for query {query_id!r}, "
+            f"first on line {seen[doc_id]}; keep one"
+        )
 
-    def _close_block(self, query: bytes | None, first_byte: int, end: int, first_line: int) -> None:
-        if query is not None:
-            query_id = decoded(query, self.path, first_line)
-            self._blocks.setdefault(query_id, []).append((first_byte, end, first_line))
+
+class _Rows:
+    """The lines of one query: ids that each end with a line break, and numbers by line."""
+
+    __slots__ = ("doc_ids", "lines", "ranks", "scores")
+
+    def __init__(self) -> None:
+        self.doc_ids = bytearray()
+        self.ranks, self.scores, self.lines = array("d"), array("d"), array("L")
 
 
 def read_qrels(path: str | Path, queries: Container[str] | None = None) -> Qrels:
@@ -144,13 +154,13 @@ def read_qrels(path: str | Path, queries: Container[str] | None = None) -> Qrels
                 f"{path}:{number}: document {doc_id!r} is judged again for query {query_id!r}; "
                 "keep one judgement"
             )
-        try:
-            judged[doc_id] = int(value)
-        except ValueError:
+        # Measures count in 64 bits.
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", value):
             raise DataFormatError(
-                f"{path}:{number}: relevance is {value!r}; a whole number such as 0, 1 or 2 "
+                f"{path}:{number}: relevance is {value[:40]!r}; a whole number such as 0, 1 or 2 "
                 "belongs there"
-            ) from None
+            )
+        judged[doc_id] = int(value)
     if not qrels:
         raise DataFormatError(f"{path} holds no judgements; expected lines {_QRELS_FIELDS!r}")
     return qrels
@@ -176,46 +186,13 @@ def trec_lines(query_id: str, doc_ids: Sequence[str], scores: Sequence[float], t
 def _strictly_decreasing(scores: Sequence[float]) -> list[float]:
     # Inside the range of float32, with room left below for ties.
     values = np.clip(scores, -3e38, 3e38).astype(np.float32)
-    for place in np.flatnonzero(values[1:] >= values[:-1]) + 1:
+    for index in np.flatnonzero(values[1:] >= values[:-1]) + 1:
         # Moving one down may bring it to the next one, which no comparison above has seen.
-        while place < len(values) and values[place] >= values[place - 1]:
-            values[place] = np.nextafter(values[place - 1], np.float32(-np.inf))
-            place += 1
+        while index < len(values) and values[index] >= values[index - 1]:
+            values[index] = np.nextafter(values[index - 1], np.float32(-np.inf))
+            index += 1
     floats: list[float] = values.tolist()
     return floats
-
-
-def numbered_lines(path: Path, advance: Advance | None = None) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (1-based line number, first byte, line with its end) of a file."""
-    if path.suffix in {".gz", ".bz2", ".xz", ".zst"}:
-        raise DataFormatError(
-            f"{path} is compressed; lines are read by their place in the file, so decompress it "
-            f"first{f': gunzip --keep {path}' if path.suffix == '.gz' else ''}"
-        )
-    start = reported = 0
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                yield number, start, raw
-                start += len(raw)
-                if advance and start - reported >= 1 << 20:
-                    advance(start - reported)
-                    reported = start
-    except OSError as error:
-        raise DataFormatError(f"{path} cannot be read: {error.strerror}; check the path") from error
-    if advance:
-        advance(start - reported)
-
-
-def decoded(raw: bytes, path: Path, number: int) -> str:
-    """Return the text of a line, or raise `DataFormatError` with its number."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise DataFormatError(
-            f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
-            "convert the file to UTF-8"
-        ) from None
 
 
 def line_fields(raw: bytes, path: Path, number: int) -> list[str]:
@@ -230,7 +207,7 @@ def _number(text: bytes, name: str, path: Path, line: int) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise DataFormatError(
-            f"{path}:{line}: {name} is {decoded(text, path, line)!r}; a finite number belongs "
+            f"{path}:{line}: {name} is {decoded(text, path, line)[:40]!r}; a finite number belongs "
             f"there ({_RUN_FIELDS})"
         )
     return value

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rerank_plugins.errors import DataFormatError
+from rerank_plugins.written_files import PARTIAL, synced, write_text
 
-__all__ = ["ProgressFile", "QueryTime"]
+__all__ = ["QueryTime", "UnfinishedRun"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +23,21 @@ class QueryTime:
     """
 
     query_id: str
-    pairs: int
+    n_pairs: int
     seconds: float
     end: int
 
 
-class ProgressFile:
-    """The run file and, beside it, one line a finished query behind a first line of settings."""
+class UnfinishedRun:
+    """A run that is being written, and beside it one line a finished query behind the settings.
+
+    The run has ``.partial`` at the end of its name until every query is done, so that a file under
+    the run's own name is always whole, and an older one stays until the new one is.
+    """
 
     def __init__(self, run_path: Path, settings: dict[str, Any]) -> None:
         self.run_path = run_path
+        self.partial = run_path.with_name(run_path.name + PARTIAL)
         self.path = run_path.with_name(run_path.name + ".progress.jsonl")
         self.settings = settings
 
@@ -49,7 +55,8 @@ class ProgressFile:
         if not lines:
             return []
         self._check_settings(self._record(lines[0], 1).get("settings"))
-        size = self.run_path.stat().st_size if self.run_path.exists() else 0
+        run = self.partial if self.partial.exists() else self.run_path
+        size = run.stat().st_size if run.exists() else 0
         done: list[QueryTime] = []
         for number, line in enumerate(lines[1:], start=2):
             try:
@@ -61,32 +68,41 @@ class ProgressFile:
             done.append(time_of)
         kept = sum(len(line) + 1 for line in lines[: len(done) + 1])
         os.truncate(self.path, kept)
-        if self.run_path.exists():
-            os.truncate(self.run_path, done[-1].end if done else 0)
+        if run.exists():
+            os.truncate(run, done[-1].end if done else 0)
         return done
 
     def start(self, *, fresh: bool) -> None:
-        """Write the first line, unless an earlier start did."""
+        """Make both files ready to be added to: new ones, or those that are there."""
         self.run_path.parent.mkdir(parents=True, exist_ok=True)
-        if fresh or not self.path.exists() or not self.path.read_bytes().endswith(b"\n"):
-            self.run_path.write_bytes(b"")
-            self.path.write_text(json.dumps({"settings": self.settings}) + "\n", encoding="utf-8")
+        if fresh:
+            self.partial.write_bytes(b"")
+            write_text(self.path, json.dumps({"settings": self.settings}) + "\n")
+        elif not self.partial.exists() and self.run_path.exists():
+            os.replace(self.run_path, self.partial)
 
     def append(
-        self, run: BinaryIO, lines: str, query_id: str, pairs: int, seconds: float
+        self, run: BinaryIO, lines: str, query_id: str, n_pairs: int, seconds: float
     ) -> QueryTime:
         """Add a query's lines to the open ``run``, and only then note it as done."""
         run.write(lines.encode())
         run.flush()
-        time_of = QueryTime(query_id, pairs, seconds, run.tell())
+        time_of = QueryTime(query_id, n_pairs, seconds, run.tell())
         with self.path.open("ab") as notes:
             notes.write(json.dumps(asdict(time_of)).encode() + b"\n")
         return time_of
 
+    def finish(self) -> None:
+        """Give the run its name, now that every query is in it."""
+        if self.partial.exists():
+            with self.partial.open("rb+") as run:
+                synced(run)
+            os.replace(self.partial, self.run_path)
+
     def _record(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged(number) from error
         if not isinstance(record, dict):
             raise self._damaged(number)
