@@ -57,7 +57,9 @@ def host_speed(
     )
     budget = default_batch_tokens(torch.device("cuda"), HIDDEN_SIZE)
     planner = Planner(model.encoder, max_batch_tokens=budget, n_workers=1)
-    replica = ModelReplica(no_device, model.rule, n_workers=1, runs_ahead=True, pads=False)
+    replica = ModelReplica(
+        no_device, model.rule, n_workers=1, runs_ahead=True, pads_to_longest=False
+    )
     queue = ScoringQueue([replica], planner, name="host")
 
     def score(calls: Sequence[Call]) -> list[list[float]]:

@@ -47,7 +47,7 @@ class NumberEncoder:
 class FakeReplica:
     """Computes decisions at once; ``before`` is called first, with the batch, and may raise."""
 
-    pads = False
+    pads_to_longest = False
 
     def __init__(
         self,

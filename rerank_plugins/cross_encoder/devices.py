@@ -24,7 +24,7 @@ class ModelReplica:
     rule: HeadRule
     n_workers: int
     runs_ahead: bool
-    pads: bool
+    pads_to_longest: bool
 
     def launch(self, pairs: PackedPairs) -> Tensor:
         """Return logits (n_pairs, n_labels); on CUDA the device may still be computing them."""

@@ -109,6 +109,7 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
         hidden_size = weights.hidden_size
         n_positions = weights.embeddings.position.shape[0]
         forwards = [_bert_forward(weights, each, dtype_name) for each in devices]
+        pads_to_longest = False
     else:
         from rerank_plugins.cross_encoder.forward.automodel import AutomodelForward
 
@@ -131,6 +132,7 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
         n_labels, hidden_size = settings.num_labels, getattr(settings, "hidden_size", 768)
         n_positions = _positions(settings)
         forwards = list(automodels)
+        pads_to_longest = automodels[0].pads_to_longest
     rule = head_rule(n_labels, config)
     replicas = [
         ModelReplica(
@@ -138,7 +140,7 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
             rule,
             n_workers=torch.get_num_threads() if each.type == "cpu" else 1,
             runs_ahead=each.type == "cuda",
-            pads=weights is None,
+            pads_to_longest=pads_to_longest,
         )
         for forward, each in zip(forwards, devices, strict=True)
     ]

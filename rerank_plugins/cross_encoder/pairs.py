@@ -36,10 +36,26 @@ class PackedPairs:
     def max_length(self) -> int:
         return int(self.lengths[0]) if len(self.lengths) else 0
 
-    def select(self, rows: npt.NDArray[np.int64]) -> PackedPairs:
-        """Return only these pairs, in ascending order of ``rows``."""
+    def equal_lengths(self) -> list[PackedPairs]:
+        """Return the pairs in their order, cut into runs of one length each.
+
+        >>> ids = np.arange(8, dtype=np.int32)
+        >>> pairs = PackedPairs(ids, ids, np.array([3, 2, 2, 1], np.int32))
+        >>> [part.ids.tolist() for part in pairs.equal_lengths()]
+        [[0, 1, 2], [3, 4, 5, 6], [7]]
+        """
+        cuts = np.flatnonzero(np.diff(self.lengths)) + 1
+        ends = np.cumsum(self.lengths)[cuts - 1]
+        parts = (np.split(self.ids, ends), np.split(self.type_ids, ends))
+        return [
+            PackedPairs(ids, type_ids, lengths)
+            for ids, type_ids, lengths in zip(*parts, np.split(self.lengths, cuts), strict=True)
+        ]
+
+    def select(self, indices: Int64Array) -> PackedPairs:
+        """Return only the pairs at ``indices`` (n_kept,), in ascending order of these."""
         kept = np.zeros(self.n_pairs, np.bool_)
-        kept[rows] = True
+        kept[indices] = True
         tokens = np.repeat(kept, self.lengths)
         return PackedPairs(self.ids[tokens], self.type_ids[tokens], self.lengths[kept])
 
@@ -48,9 +64,7 @@ class PackedPairs:
 SMALLEST_SHARE = 256
 
 
-def even_batches(
-    lengths: npt.NDArray[np.int64], *, max_batch_tokens: int, n_workers: int
-) -> list[npt.NDArray[np.int64]]:
+def even_batches(lengths: Int64Array, *, max_batch_tokens: int, n_workers: int) -> list[Int64Array]:
     """Return arrays of indices, longest first, of about equal numbers of tokens.
 
     No batch holds more than ``max_batch_tokens``, save one whose single pair is longer. There are
@@ -73,7 +87,7 @@ def even_batches(
     # Deal neighbours in length to the same batch: a batch ends where its share of tokens does.
     # The last pair of a batch may pass that mark, so aim low enough for the budget to hold.
     target = n_tokens / n_batches
-    batches: list[npt.NDArray[np.int64]] = []
+    batches: list[Int64Array] = []
     start = 0
     ends = np.cumsum(lengths[order])
     while start < n_pairs:

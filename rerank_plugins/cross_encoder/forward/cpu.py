@@ -48,7 +48,7 @@ class EncoderForward:
     def __call__(self, pairs: PackedPairs) -> Tensor:
         """Return float32 logits (n_pairs, n_labels)."""
         if pairs.n_pairs == 0:
-            return torch.empty(0, self._head.classifier.weight.shape[0])
+            return torch.empty(0, self._head.classifier.weight.shape[0], dtype=torch.float32)
         layout = RowLayout.of(pairs)
         hidden = self._embeddings(pairs, layout)
         for layer in self._layers:

@@ -93,7 +93,8 @@ class RowLayout:
 def _mask(lengths: Sequence[int], width: int) -> Tensor:
     """Return what attention adds, float32 (n_pairs, 1, 1, width): 0 for tokens, -inf after."""
     outside = torch.arange(width) >= torch.tensor(lengths)[:, None]
-    return torch.zeros(outside.shape).masked_fill_(outside, -torch.inf)[:, None, None]
+    bias = torch.zeros(outside.shape, dtype=torch.float32).masked_fill_(outside, -torch.inf)
+    return bias[:, None, None]
 
 
 @functools.lru_cache(maxsize=512)

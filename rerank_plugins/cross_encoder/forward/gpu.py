@@ -57,7 +57,7 @@ class GpuForward:
         Raises `InvalidArgumentError` for a pair longer than the model's position table.
         """
         if pairs.n_pairs == 0:
-            return torch.empty(0, self._n_labels, device=self._device)
+            return torch.empty(0, self._n_labels, device=self._device, dtype=torch.float32)
         shape = BatchShape.of(pairs)
         if shape.max_length > self._max_positions:
             # Past the position table a CUDA kernel would read whatever comes next.

@@ -51,7 +51,7 @@ class QuantizedForward(EncoderForward):
         layers = []
         sample = calibration_pairs(weights)
         layout = RowLayout.of(sample)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             hidden = embeddings(sample, layout)
             for layer in weights.layers[:-1]:
                 full = FullLayer(layer, weights.n_heads, weights.activation, torch.float32)

@@ -28,7 +28,7 @@ class Replica(Protocol):
 
     n_workers: int  # threads that may run batches on it at the same time
     runs_ahead: bool  # launch() returns before the device is done
-    pads: bool  # the forward pass fills up shorter pairs
+    pads_to_longest: bool  # the forward pass fills up shorter pairs
 
     def launch(self, pairs: PackedPairs) -> object:
         """Start a forward pass."""
@@ -163,7 +163,9 @@ class Worker:
             self._recover(batch, failure)
             return
         pairs = batch.pairs
-        padding = pairs.n_pairs * pairs.max_length - pairs.n_tokens if self._replica.pads else 0
+        padding = 0
+        if self._replica.pads_to_longest:
+            padding = pairs.n_pairs * pairs.max_length - pairs.n_tokens
         self._queue.counters.add(forward_s=seconds, batches=1, padding_tokens=padding)
         batch.deliver(decisions)
 
