@@ -1,4 +1,4 @@
-"""The command line: ``rerank-plugins demo | rerank | evaluate | bench | models``.
+"""The command line: ``rerank-plugins demo | rerank | evaluate | bench | serve | models``.
 
 Each command is a module of `rerank_plugins.commands` with ``configure(parser)`` and
 ``run(arguments) -> int``, imported when it is chosen and not before.
@@ -20,6 +20,7 @@ COMMANDS = {
     "rerank": "order passages by how well they answer a question",
     "evaluate": "compare models on a test collection: quality, speed, significance",
     "bench": "measure a model's speed on this machine",
+    "serve": "serve models over HTTP, for every client that knows a rerank API",
     "models": "list the known models with their published figures",
 }
 

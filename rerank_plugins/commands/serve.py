@@ -1,0 +1,99 @@
+"""``rerank-plugins serve``: the scorer over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from dataclasses import Field, fields
+from functools import partial
+from typing import Any
+
+from rerank_plugins.errors import InvalidArgumentError, require_extra
+from rerank_plugins.registry import shared_scorer
+
+DESCRIPTION = """\
+Serve rerank models over HTTP, in the shapes of Cohere, Jina, Voyage, vLLM and Text Embeddings
+Inference. Every option can be set by the environment variable that its help names; what the
+command line says comes first. One process serves: run several behind a proxy to use more machines.
+"""
+EXAMPLES = """\
+examples
+  rerank-plugins serve
+  rerank-plugins serve --model embedded --api-key "$KEY" --host 0.0.0.0
+  curl -s localhost:8000/v1/rerank -H 'content-type: application/json' \\
+    -d '{"query": "how do birds fly", "documents": ["A bird has wings.", "A stone is hard."]}'
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    require_extra("fastapi", "uvicorn", "prometheus_client", extra="serve", purpose="serve")
+    from rerank_plugins.serving.options import ServerOptions
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    defaults = ServerOptions()
+    for option in fields(ServerOptions):
+        _add(parser, option, getattr(defaults, option.name))
+    parser.add_argument("--quiet", action="store_true", help="no line a request on standard error")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes."""
+    from rerank_plugins.serving.options import ServerOptions, from_environment
+    from rerank_plugins.serving.server import serve
+
+    given = {
+        option.name: tuple(value) if isinstance(value, list) else value
+        for option in fields(ServerOptions)
+        if (value := getattr(arguments, option.name)) is not None
+    }
+    options = ServerOptions(**{**from_environment(os.environ), **given})
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    level = logging.WARNING if arguments.quiet else logging.INFO
+    logging.getLogger("rerank_plugins.serving").setLevel(level)
+    return serve(served_models(options), options)
+
+
+def served_models(options: Any) -> list[Any]:
+    """Return the models that ``options`` name, each with its aliases, not yet loaded."""
+    from rerank_plugins.serving.served_models import ServedModel
+
+    aliases: dict[str, list[str]] = {model: [] for model in options.model}
+    for alias in options.served_model_name:
+        name, equals, model = alias.partition("=")
+        model = model if equals else options.model[0]
+        if (not equals and len(aliases) > 1) or model not in aliases:
+            raise InvalidArgumentError(
+                f"served_model_name={alias!r} names no model of {', '.join(aliases)}; "
+                "write NAME=MODEL"
+            )
+        aliases[model].append(name)
+    return [
+        ServedModel(model, partial(shared_scorer, model, **options.scorer_options()), tuple(names))
+        for model, names in aliases.items()
+    ]
+
+
+def _add(parser: argparse.ArgumentParser, option: Field[Any], default: Any) -> None:
+    from rerank_plugins.serving.options import environment_name
+
+    kind = str(option.type)
+    told = f"default {', '.join(default) if isinstance(default, tuple) else default}"
+    if default in ((), None, False, ""):
+        told = "no default" if kind != "bool" else "off"
+    keywords: dict[str, Any] = {
+        "default": None,
+        "help": f"{option.metadata['help']} ({told}; {environment_name(option)})",
+    }
+    if kind == "bool":
+        keywords["action"] = "store_true"
+    else:
+        keywords["metavar"] = option.metadata["metavar"]
+        if kind.startswith("tuple"):
+            keywords["action"] = "append"
+        elif kind.startswith(("int", "float")):
+            keywords["type"] = int if kind.startswith("int") else float
+    parser.add_argument("--" + option.name.replace("_", "-"), **keywords)

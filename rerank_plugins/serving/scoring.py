@@ -1,0 +1,120 @@
+"""One request scored: with its time limit, and given up when its client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from rerank_plugins.errors import DeadlineExceededError
+from rerank_plugins.ranking import Ranked, Scorer, ScoreUnit, arank
+from rerank_plugins.serving.answers import Scored
+from rerank_plugins.serving.faults import RequestFault
+from rerank_plugins.serving.requests import RerankRequest, ScoreRequest
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_T = TypeVar("_T")
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its answer was there."""
+
+
+class Call:
+    """The scorer of one request: it passes on what it is asked, and adds up what that took."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.model = scorer.model
+        self.score_unit: ScoreUnit = scorer.score_unit
+        self.n_tokens = 0
+        self.queue_s = 0.0
+        self.forward_s = 0.0
+        self.truncated: set[str] = set()
+
+    def score(self, query: str, passages: Sequence[str]) -> list[float]:
+        raise NotImplementedError("a server never blocks its event loop")
+
+    async def ascore(self, query: str, passages: Sequence[str]) -> list[float]:
+        details = getattr(self._scorer, "ascore_details", None)
+        if details is None:
+            return await self._scorer.ascore(query, passages)
+        found = await details(query, passages)
+        self.n_tokens += found.n_tokens
+        self.queue_s = max(self.queue_s, found.queue_s)
+        self.forward_s = max(self.forward_s, found.forward_s)
+        self.truncated.update(passages[index] for index in found.truncated)
+        return list(found.scores)
+
+    def scored(self, scores: list[float], passages: Sequence[str]) -> Scored:
+        return Scored(
+            scores,
+            self.n_tokens,
+            tuple(i for i, passage in enumerate(passages) if passage in self.truncated),
+            self.queue_s,
+            self.forward_s,
+        )
+
+
+async def rerank(scorer: Scorer, request: RerankRequest) -> tuple[list[Ranked], Scored]:
+    """Return the ranking, best first, and what it took."""
+    call = Call(scorer)
+    ranking = await arank(call, request.query, request.passages, top_n=request.top_n)
+    return ranking, call.scored([row.score for row in ranking], request.passages)
+
+
+async def score(scorer: Scorer, request: ScoreRequest) -> Scored:
+    """Return a score for each pair, in order; pairs of one query are scored together."""
+    call = Call(scorer)
+    by_query: dict[str, list[int]] = {}
+    for index, query in enumerate(request.queries):
+        by_query.setdefault(query, []).append(index)
+    parts = await asyncio.gather(
+        *(
+            call.ascore(query, [request.passages[index] for index in indices])
+            for query, indices in by_query.items()
+        )
+    )
+    scores = [0.0] * len(request.passages)
+    for indices, part in zip(by_query.values(), parts, strict=True):
+        for index, value in zip(indices, part, strict=True):
+            scores[index] = value
+    return call.scored(scores, request.passages)
+
+
+async def unless_gone(
+    work: Awaitable[_T], request: Request, given_up: anyio.Event, *, timeout_s: float
+) -> _T:
+    """Return the result of ``work``, or cancel it: when the client leaves, or time is up.
+
+    Raises `ClientGone`, `DeadlineExceededError`, and a 503 `RequestFault` when the server ends
+    first. The body of the request was read before.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    ending = asyncio.ensure_future(given_up.wait())
+    try:
+        done, _ = await asyncio.wait(
+            {task, gone, ending}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if task in done:
+            return task.result()
+        if gone in done:
+            gone.result()
+            raise ClientGone
+        if ending in done:
+            raise RequestFault(503, "the server is ending", "unavailable", retry_after_s=5)
+        raise DeadlineExceededError(f"not scored within {timeout_s} s")
+    finally:
+        for each in (task, gone, ending):
+            each.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    message: Any = {}
+    while message.get("type") != "http.disconnect":
+        message = await request.receive()
