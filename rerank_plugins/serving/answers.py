@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,8 @@ def rerank_answer(
     model: str,
     unit: ScoreUnit,
     api_version: str,
-    n_tokens: int,
+    scored: Scored,
+    windows: Mapping[int, tuple[int, int]],
     warnings: Sequence[str],
 ) -> Any:
     """Return the body of a rerank answer; rows are best first."""
@@ -73,16 +74,22 @@ def rerank_answer(
         "created": int(time.time()),
         "model": model,
         "results": results,
-        "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
+        "usage": {"prompt_tokens": scored.n_tokens, "total_tokens": scored.n_tokens},
         "meta": {
             "api_version": {"version": api_version},
             "billed_units": {"search_units": 1},
-            "tokens": {"input_tokens": n_tokens, "output_tokens": 0},
+            "tokens": {"input_tokens": scored.n_tokens, "output_tokens": 0},
             "warnings": list(warnings),
         },
     }
     if api_version == "1":
         answer["data"] = [dict(row) for row in results]  # Voyage's word for results
+    if request.return_windows:
+        for entry in results:
+            entry["truncated"] = entry["index"] in scored.truncated
+            if entry["index"] in windows:
+                start, end = windows[entry["index"]]
+                entry["window"] = {"start": start, "end": end}
     if request.return_documents:
         for entry in results:
             entry["document"] = {"text": request.passages[entry["index"]]}

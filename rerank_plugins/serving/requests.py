@@ -38,6 +38,9 @@ class RerankBody(BaseModel):
     rank_fields: list[str] | None = Field(
         default=None, description="the fields of object documents that are read"
     )
+    return_windows: bool | None = Field(
+        default=None, description="ours: also the characters that a score comes from"
+    )
     max_tokens_per_doc: int | None = None
     truncate: bool | None = None
     truncation: bool | None = None
@@ -68,6 +71,7 @@ class RerankRequest:
     model: str | None
     top_n: int | None
     return_documents: bool
+    return_windows: bool
     raw_scores: bool
     may_truncate: bool
     max_tokens_per_doc: int | None
@@ -112,6 +116,7 @@ def rerank_request(body: bytes, *, max_documents: int) -> RerankRequest:
         model=fields.model,
         top_n=top_n or None,
         return_documents=bool(fields.return_text if tei else fields.return_documents),
+        return_windows=bool(fields.return_windows) and not tei,
         raw_scores=bool(fields.raw_scores),
         may_truncate=truncate is not False,
         max_tokens_per_doc=fields.max_tokens_per_doc,

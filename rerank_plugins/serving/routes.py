@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from rerank_plugins.adapters.reranking import in_own_thread
 from rerank_plugins.errors import RerankError
-from rerank_plugins.ranking import Scorer
+from rerank_plugins.ranking import Ranked, Scorer
 from rerank_plugins.serving.answers import Scored, probability, rerank_answer, score_answer
 from rerank_plugins.serving.edge import notes
 from rerank_plugins.serving.faults import RequestFault, invalid, of_error
@@ -61,6 +61,7 @@ class Routes:
             await _refuse_truncation(scorer, asked)
         ranking, scored = await self._work(request, rerank(scorer, asked))
         self._count(scored, len(asked.passages))
+        windows = await _windows(scorer, asked, ranking) if asked.return_windows else {}
         answer = rerank_answer(
             asked,
             ranking,
@@ -68,7 +69,8 @@ class Routes:
             model=asked.model or served.name,
             unit=scorer.score_unit,
             api_version="2" if request.url.path.endswith("/v2/rerank") else "1",
-            n_tokens=scored.n_tokens,
+            scored=scored,
+            windows=windows,
             warnings=_warnings(asked, scored, scorer),
         )
         return json_response(answer, headers=_headers(scored, scorer, raw=asked.raw_scores))
@@ -165,6 +167,19 @@ def json_response(
     return Response(
         to_json(content, inf_nan_mode="null"), status, dict(headers or {}), "application/json"
     )
+
+
+async def _windows(
+    scorer: Scorer, asked: RerankRequest, ranking: Sequence[Ranked]
+) -> dict[int, tuple[int, int]]:
+    """Return by index the characters that each kept passage's score comes from."""
+    best_windows = getattr(scorer, "best_windows", None)
+    if best_windows is None:
+        return {}
+    kept = [row.index for row in ranking]
+    passages = [asked.passages[index] for index in kept]
+    found = await in_own_thread(lambda: best_windows(asked.query, passages))
+    return {index: (w.start, w.end) for index, w in zip(kept, found, strict=True)}
 
 
 def _headers(scored: Scored, scorer: Scorer, *, raw: bool) -> dict[str, str]:
