@@ -12,6 +12,7 @@
     ├── DeviceError               the device does not exist here; also a ValueError
     ├── ScoringError              a scorer's answer does not fit its request
     │   └── NonFiniteScoreError   NaN or infinity, with the passage; also a ValueError
+    ├── RemoteError               a rerank API refused, or cannot be reached; has its ``status``
     ├── OutOfMemoryError          one single pair does not fit the device; also a MemoryError
     ├── OverloadedError           the queue is full
     ├── OutputInUseError          another process is writing into the same folder
@@ -37,6 +38,7 @@ __all__ = [
     "OutOfMemoryError",
     "OutputInUseError",
     "OverloadedError",
+    "RemoteError",
     "RerankError",
     "ScorerClosedError",
     "ScoringError",
@@ -83,6 +85,14 @@ class ScoringError(RerankError):
 
 class NonFiniteScoreError(ScoringError, ValueError):
     """A score is NaN or infinite."""
+
+
+class RemoteError(RerankError):
+    """A rerank API refused a request, or cannot be reached (``status`` None)."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class OutOfMemoryError(RerankError, MemoryError):

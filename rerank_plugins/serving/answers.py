@@ -53,27 +53,25 @@ def rerank_answer(
     warnings: Sequence[str],
 ) -> Any:
     """Return the body of a rerank answer; rows are best first."""
-
-    def shown(score: float) -> float:
-        return score if request.raw_scores else probability(score, unit)
-
-    if request.tei:
-        rows: list[dict[str, Any]] = [
-            {"index": row.index, "score": shown(row.score)} for row in ranking
-        ]
-        if request.return_documents:
-            for entry in rows:
-                entry["text"] = request.passages[entry["index"]]
-        return rows
-    results: list[dict[str, Any]] = [
-        {"index": row.index, "relevance_score": shown(row.score)} for row in ranking
+    score_name = "score" if request.tei else "relevance_score"
+    rows: list[dict[str, Any]] = [
+        {
+            "index": row.index,
+            score_name: row.score if request.raw_scores else probability(row.score, unit),
+        }
+        for row in ranking
     ]
+    if request.tei:
+        if request.return_documents:
+            for row in rows:
+                row["text"] = request.passages[row["index"]]
+        return rows
     answer: dict[str, Any] = {
         "id": request_id,
         "object": "rerank",
         "created": int(time.time()),
         "model": model,
-        "results": results,
+        "results": rows,
         "usage": {"prompt_tokens": scored.n_tokens, "total_tokens": scored.n_tokens},
         "meta": {
             "api_version": {"version": api_version},
@@ -83,17 +81,25 @@ def rerank_answer(
         },
     }
     if api_version == "1":
-        answer["data"] = [dict(row) for row in results]  # Voyage's word for results
-    if request.return_windows:
-        for entry in results:
-            entry["truncated"] = entry["index"] in scored.truncated
-            if entry["index"] in windows:
-                start, end = windows[entry["index"]]
-                entry["window"] = {"start": start, "end": end}
-    if request.return_documents:
-        for entry in results:
-            entry["document"] = {"text": request.passages[entry["index"]]}
+        answer["data"] = [dict(row) for row in rows]  # Voyage's word for results
+    for row in rows:
+        row.update(_extras(request, scored, windows, row["index"]))
     return answer
+
+
+def _extras(
+    request: RerankRequest, scored: Scored, windows: Mapping[int, tuple[int, int]], index: int
+) -> dict[str, Any]:
+    """Return what a row holds only if it was asked for."""
+    extras: dict[str, Any] = {}
+    if request.return_windows:
+        extras["truncated"] = index in scored.truncated
+        if index in windows:
+            start, end = windows[index]
+            extras["window"] = {"start": start, "end": end}
+    if request.return_documents:
+        extras["document"] = {"text": request.passages[index]}
+    return extras
 
 
 def score_answer(

@@ -1,0 +1,232 @@
+"""A scorer whose model is somewhere else: a server of this package, or a hosted rerank API."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from rerank_plugins.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    OverloadedError,
+    RemoteError,
+    require_extra,
+)
+from rerank_plugins.ranking import ScoreUnit, check_passages, check_query
+from rerank_plugins.remote_api import APIS, RerankApi, endpoint_url, probe, scores_of
+
+require_extra("httpx", extra="remote", purpose="RemoteScorer")
+
+import httpx  # noqa: E402
+
+from rerank_plugins.remote_http import Connections, Got, Steps, retry_after  # noqa: E402
+
+__all__ = ["RemoteScorer", "RerankApi"]
+
+API_KEY_VARIABLE = "RERANK_API_KEY"
+_RETRIED = {408, 429, 502, 503, 504}
+
+
+class RemoteScorer:
+    """Scores passages by asking a rerank API over HTTP, wherever a `Scorer` is taken.
+
+    - ``base_url``: where the API is, with or without ``/v1``; an address that ends with ``rerank``
+      is taken as it is.
+    - ``api``: ``"auto"`` asks the server once; ``"rerank_plugins"``, ``"cohere"`` (also Jina, vLLM,
+      Together and whoever shares that shape), ``"tei"``, ``"voyage"``, or a `RerankApi`.
+    - ``api_key``: sent as ``Authorization: Bearer``; None reads ``RERANK_API_KEY``. It is in no
+      repr, pickle or error.
+    - ``score_unit``: what the endpoint's scores are. None asks a server of this package, and takes
+      others to answer with probabilities.
+    - ``batch_size``: passages a request; a longer call is split. None is what the API is known for.
+    - ``timeout_s``: for one call, retries included. 408, 429, 502, 503, 504 and lost connections
+      are tried again until then, as ``Retry-After`` says.
+    - ``extra_body``: more fields for every request.
+
+    Threads, tasks and forked processes may share it. Raises `InvalidArgumentError` here, and when
+    it is asked `RemoteError`, `OverloadedError`, `DeadlineExceededError` and `ScoringError`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api: str | RerankApi = "auto",
+        api_key: str | None = None,
+        score_unit: ScoreUnit | None = None,
+        batch_size: int | None = None,
+        max_concurrency: int = 4,
+        timeout_s: float = 30.0,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            raise InvalidArgumentError(
+                f"base_url must begin with http:// or https://, got {base_url!r}"
+            )
+        if isinstance(api, str) and api != "auto" and api not in APIS:
+            raise InvalidArgumentError(
+                f"api must be auto, {', '.join(APIS)} or a RerankApi; got {api!r}"
+            )
+        for name, count in (("batch_size", batch_size), ("max_concurrency", max_concurrency)):
+            if count is not None and count < 1:
+                raise InvalidArgumentError(f"{name} must be at least 1, got {count}")
+        if not 0 < timeout_s < math.inf:
+            raise InvalidArgumentError(f"timeout_s must be more than 0, got {timeout_s}")
+        self.base_url = base_url
+        self.model = model
+        self._options: dict[str, Any] = {
+            "api": api,
+            "score_unit": score_unit,
+            "batch_size": batch_size,
+            "max_concurrency": max_concurrency,
+            "timeout_s": timeout_s,
+            "extra_body": dict(extra_body or {}),
+        }
+        self._key = api_key or os.environ.get(API_KEY_VARIABLE) or None
+        self._connections = Connections(self._key)
+        self._api = APIS[api] if isinstance(api, str) and api in APIS else api
+        self._unit: ScoreUnit | None = score_unit
+
+    @property
+    def score_unit(self) -> ScoreUnit:
+        """``"logit"`` or ``"probability"``; the first time this may ask the server."""
+        self._connections.run(self._learned(time.monotonic() + self._options["timeout_s"]))
+        return self._known_unit()
+
+    def score(
+        self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
+    ) -> list[float]:
+        """Return one float per passage, in the order given; higher is more relevant."""
+        deadline = time.monotonic() + (timeout_s or self._options["timeout_s"])
+        batches = self._batches(query, passages, self._connections.run(self._learned(deadline)))
+
+        def part(batch: list[str]) -> list[float]:
+            found: list[float] = self._connections.run(self._scored(query, batch, deadline))
+            return found
+
+        if len(batches) <= 1:
+            return [score for batch in batches for score in part(batch)]
+        with ThreadPoolExecutor(min(len(batches), self._options["max_concurrency"])) as pool:
+            return [score for found in pool.map(part, batches) for score in found]
+
+    async def ascore(
+        self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
+    ) -> list[float]:
+        """Return what `score` returns, and leave the event loop free meanwhile."""
+        deadline = time.monotonic() + (timeout_s or self._options["timeout_s"])
+        batches = self._batches(
+            query, passages, await self._connections.arun(self._learned(deadline))
+        )
+        free = asyncio.Semaphore(self._options["max_concurrency"])
+
+        async def part(batch: list[str]) -> list[float]:
+            async with free:
+                steps = self._scored(query, batch, deadline)
+                found: list[float] = await self._connections.arun(steps)
+                return found
+
+        parts = await asyncio.gather(*(part(batch) for batch in batches))
+        return [score for found in parts for score in found]
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._connections.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_restored, (self.base_url, self.model, self._options))
+
+    def __repr__(self) -> str:
+        return f"RemoteScorer({self.base_url!r}, {self.model!r})"
+
+    # -- one request ----------------------------------------------------------------------------
+
+    def _learned(self, deadline: float) -> Steps:
+        """Find out, once, whose API this is; return it."""
+        if not isinstance(self._api, RerankApi):
+            question = probe(self.base_url, self.model)
+            answers = []
+            for url in question.urls:
+                request = {"method": "GET", "url": url}
+                response = yield from self._sent(request, deadline, probing=True)
+                answers.append((response.status_code, response.content))
+            self._api, unit = question.read(answers)
+            self._unit = self._unit or unit
+        return self._api
+
+    def _scored(self, query: str, passages: list[str], deadline: float) -> Steps:
+        api = self._api
+        assert isinstance(api, RerankApi)
+        body = {
+            **api.body(self.model, query, passages),
+            **({"raw_scores": self._known_unit() == "logit"} if api.takes_raw_scores else {}),
+            **self._options["extra_body"],
+        }
+        request = {"method": "POST", "url": endpoint_url(self.base_url, api), "json": body}
+        response = yield from self._sent(request, deadline)
+        return scores_of(response.content, len(passages), self._known_unit())
+
+    def _known_unit(self) -> ScoreUnit:
+        return self._unit or "probability"
+
+    def _sent(self, request: dict[str, Any], deadline: float, *, probing: bool = False) -> Steps:
+        """Send a request until it is answered, or not to be tried again, or time is up."""
+        wait_s = 0.25
+        while True:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise DeadlineExceededError(
+                    f"{self.base_url} did not answer within timeout_s; allow more time, or send "
+                    "fewer passages"
+                )
+            got = yield {**request, "timeout": left_s}
+            if isinstance(got, httpx.Response):
+                if got.is_success or (probing and got.status_code not in _RETRIED):
+                    return got
+                if got.status_code not in _RETRIED:
+                    raise RemoteError(self._told(got), status=got.status_code)
+            asked_s = retry_after(got) if isinstance(got, httpx.Response) else None
+            pause_s = wait_s * random.uniform(0.5, 1.0) if asked_s is None else asked_s
+            wait_s = min(2 * wait_s, 8.0)
+            if time.monotonic() + pause_s >= deadline:
+                raise self._gave_up(got)
+            yield pause_s
+
+    def _gave_up(self, got: Got) -> Exception:
+        if isinstance(got, httpx.Response):
+            if got.status_code == 429:
+                return OverloadedError(f"{self.base_url} is overloaded: {self._told(got)}")
+            return RemoteError(self._told(got), status=got.status_code)
+        if isinstance(got, httpx.TimeoutException):
+            return DeadlineExceededError(f"{self.base_url} did not answer within timeout_s")
+        return RemoteError(
+            f"{self.base_url} cannot be reached ({type(got).__name__}); check base_url, and that "
+            "the server runs"
+        )
+
+    def _told(self, response: httpx.Response) -> str:
+        text = response.text[:300]
+        if self._key:
+            text = text.replace(self._key, "***")
+        hint = {
+            401: "; give api_key=",
+            403: "; the api_key may not do this",
+            404: "; check base_url, model and api=",
+        }.get(response.status_code, "")
+        return f"{self.base_url} answered {response.status_code}: {text}{hint}"
+
+    def _batches(self, query: str, passages: Sequence[str], api: RerankApi) -> list[list[str]]:
+        check_query(query)
+        texts = check_passages(passages)
+        size = self._options["batch_size"] or api.batch_size
+        return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+
+def _restored(base_url: str, model: str, options: dict[str, Any]) -> RemoteScorer:
+    return RemoteScorer(base_url, model, **options)
