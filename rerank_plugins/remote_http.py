@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import httpx
@@ -55,18 +55,19 @@ class Connections:
             got = None
             if isinstance(step, dict):
                 try:
-                    got = await self._async_client().request(**step, headers=self._headers)
+                    got = await (await self._async_client()).request(**step, headers=self._headers)
                 except httpx.TransportError as error:
                     got = error
             else:
                 await asyncio.sleep(step)
 
     def _connect(self) -> None:
-        # An event loop needs one of its own, and so does a forked child.
+        # An event loop needs a client of its own, and so does a forked child.
         self._pid = os.getpid()
         self._client = httpx.Client()
-        self._async_clients: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, httpx.AsyncClient
+        self._open: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop,
+            tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient],
         ] = weakref.WeakKeyDictionary()
 
     def _sync_client(self) -> httpx.Client:
@@ -74,18 +75,28 @@ class Connections:
             self._connect()
         return self._client
 
-    def _async_client(self) -> httpx.AsyncClient:
+    async def _async_client(self) -> httpx.AsyncClient:
         if self._pid != os.getpid():
             self._connect()
         loop = asyncio.get_running_loop()
-        if loop not in self._async_clients:
-            self._async_clients[loop] = httpx.AsyncClient()
-        return self._async_clients[loop]
+        if loop not in self._open:
+            keeper = _kept_open()
+            self._open[loop] = keeper, await anext(keeper)
+        return self._open[loop][1]
 
     def close(self) -> None:
         """Close the connections of threads; the next request opens new ones."""
         self._client.close()
         self._connect()
+
+
+async def _kept_open() -> AsyncGenerator[httpx.AsyncClient, None]:
+    """Yield a client that is closed when its event loop ends.
+
+    As a generator, because ending those is what every event loop does at its end.
+    """
+    async with httpx.AsyncClient() as client:
+        yield client
 
 
 def retry_after(response: httpx.Response) -> float | None:

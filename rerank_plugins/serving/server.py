@@ -39,7 +39,7 @@ def serve(models: Sequence[ServedModel], options: ServerOptions) -> int:
         app,
         host=options.host,
         port=options.port,
-        http=_bounded(options),
+        http=bounded_protocol(options),
         ws="none",
         log_config=None,
         access_log=False,
@@ -112,7 +112,7 @@ class _Server(uvicorn.Server):
         self.force_exit = True
 
 
-def _bounded(options: ServerOptions) -> type[asyncio.Protocol]:
+def bounded_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
     """Return the protocol of a connection with the bounds of ``options``."""
     return type("Bounded", (BoundedProtocol,), {"options": options})
 
