@@ -15,6 +15,7 @@ import httpx
 # arguments of httpx's ``request``), and is sent what came of it, or yields seconds to wait.
 Got = httpx.Response | httpx.TransportError | None
 Steps = Generator["float | dict[str, Any]", Got, Any]
+_Open = tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient]
 
 
 class Connections:
