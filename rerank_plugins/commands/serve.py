@@ -13,6 +13,7 @@ from typing import Any
 from rerank_plugins.errors import InvalidArgumentError, require_extra
 from rerank_plugins.registry import shared_scorer
 
+HELP = "serve models over HTTP, for every client that knows a rerank API"
 DESCRIPTION = """\
 Serve rerank models over HTTP, in the shapes of Cohere, Jina, Voyage, vLLM and Text Embeddings
 Inference. Every option can be set by the environment variable that its help names; what the
