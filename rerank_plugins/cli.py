@@ -20,8 +20,8 @@ COMMANDS = {
     "rerank": "order passages by how well they answer a question",
     "evaluate": "compare models on a test collection: quality, speed, significance",
     "bench": "measure a model's speed on this machine",
+    "models": "list the known models, their published quality and when to take which",
     "serve": "serve models over HTTP, for every client that knows a rerank API",
-    "models": "list the known models with their published figures",
 }
 
 

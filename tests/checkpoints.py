@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from model_shapes import ModelCard
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -18,8 +19,6 @@ from transformers import (
     ElectraForSequenceClassification,
     PreTrainedModel,
 )
-
-from rerank_plugins.models import ModelCard
 
 IDENTITY = "torch.nn.modules.linear.Identity"
 WORDS = """the of and a to in is how do i what sort list river python file read line open number

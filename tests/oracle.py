@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from model_shapes import ModelCard
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -14,8 +15,6 @@ from transformers import (
     DistilBertConfig,
     DistilBertModel,
 )
-
-from rerank_plugins.models import ModelCard
 
 Pairs = Sequence[tuple[str, str]]
 

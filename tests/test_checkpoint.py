@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import write_card, write_safetensors, write_tokenizer
+from model_shapes import CARDS, ModelCard
 from oracle import bert_cat_logits, published_scores, transformers_logits
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.errors import ModelLoadError, UnsupportedModelError
-from rerank_plugins.models import CARDS, EMBEDDED_MODEL, ModelCard
+from rerank_plugins.models import EMBEDDED_MODEL
 
 QUERY = "how do I sort a list?"
 PASSAGES = [

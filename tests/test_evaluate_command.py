@@ -12,9 +12,8 @@ import pytest
 from evaluation_files import QUERIES, Overlap, write_files
 from ir_measures import RR, nDCG
 
-from rerank_plugins.commands import evaluate, models
+from rerank_plugins.commands import evaluate
 from rerank_plugins.errors import InvalidArgumentError
-from rerank_plugins.models import CARDS
 
 loaded: list[tuple[str, dict[str, Any]]] = []
 stop_before: list[str] = []
@@ -115,14 +114,3 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         run(evaluate, *words, "--plot", str(tmp_path / "plots"), "--plot-query", "q4")
     with pytest.raises(InvalidArgumentError, match="depth must be at least 1"):
         run(evaluate, *words, "--depth", "0")
-
-
-def test_models_prints_every_card(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(models) == 0
-    printed = capsys.readouterr().out
-    assert [card.model in printed for card in CARDS] == [True] * 16
-    assert "74.30" in printed
-    assert run(models, "--json") == 0
-    assert [row["model"] for row in json.loads(capsys.readouterr().out)] == [
-        card.model for card in CARDS
-    ]

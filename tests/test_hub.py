@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_card
+from model_shapes import CARDS
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER, model_folder
 from rerank_plugins.errors import ModelLoadError
-from rerank_plugins.models import CARDS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -25,16 +25,12 @@ from rerank_plugins.evaluation.plots import (
     save,
     write_plots,
 )
-from rerank_plugins.models import CARDS
+from rerank_plugins.models import known_models
 
 PUBLISHED = [
-    Point(
-        card.model.rsplit("/", 1)[-1],
-        card.published.docs_per_second,
-        card.published.ndcg_at_10 / 100,
-    )
-    for card in CARDS
-    if card.published
+    Point(model.model.rsplit("/", 1)[-1], model.speed.docs_per_s, model.quality[0].value / 100)
+    for model in known_models()
+    if model.speed
 ]
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_card
-
-from rerank_plugins.models import CARDS
+from model_shapes import CARDS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from model_shapes import CARDS, ModelCard
 from oracle import bert_cat_logits, published_scores, transformers_logits
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.cross_encoder.checkpoint.hub import model_folder
-from rerank_plugins.models import CARDS, ModelCard
 
 QUERY = "How many people live in Berlin?"
 HAD = (

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_card
+from model_shapes import CARDS
 
 from rerank_plugins import CrossEncoderScorer, shared_scorer
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, ModelLoadError
-from rerank_plugins.models import CARDS
 from rerank_plugins.registry import close_shared_scorers
 
 

@@ -14,6 +14,7 @@ import pytest
 from checkpoints import WORDS, write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_shapes import CARDS
 
 from rerank_plugins import CrossEncoderScorer, Scorer, rank, shared_scorer
 from rerank_plugins.errors import (
@@ -22,7 +23,7 @@ from rerank_plugins.errors import (
     InvalidTypeError,
     ScorerClosedError,
 )
-from rerank_plugins.models import CARDS, EMBEDDED_MODEL
+from rerank_plugins.models import EMBEDDED_MODEL
 
 QUERY = "how do I sort a list?"
 

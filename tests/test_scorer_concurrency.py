@@ -16,6 +16,7 @@ import pytest
 from checkpoints import WORDS, write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_shapes import CARDS
 from torch import Tensor
 
 from rerank_plugins import CrossEncoderScorer
@@ -27,7 +28,6 @@ from rerank_plugins.errors import (
     RerankError,
     ScorerClosedError,
 )
-from rerank_plugins.models import CARDS
 
 QUERY = "how do i sort a list"
 

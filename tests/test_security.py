@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from checkpoints import write_card
+from model_shapes import CARDS
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.errors import ModelLoadError, RerankError, UnsupportedModelError
-from rerank_plugins.models import CARDS
 
 
 @pytest.fixture

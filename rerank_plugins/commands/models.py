@@ -1,21 +1,21 @@
-"""``rerank-plugins models``: the known models, with their shapes and published figures."""
+"""``rerank-plugins models``: the known models, and when to take which."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
+from dataclasses import asdict
 
-from rich.table import Table
+from rerank_plugins.commands.display import print_json, write_out
+from rerank_plugins.models import KnownModel, known_models
 
-from rerank_plugins.commands.display import print_json, wide_console
-from rerank_plugins.models import CARDS, PUBLISHED_SOURCE, ModelCard
-
-HELP = "list the known models with their published figures"
+HELP = "list the known models, their published quality and when to take which"
 DESCRIPTION = """\
-List the known models: the fifteen of the published comparison and the embedded one, with what
-decides their cost (layers, hidden size, parameters) and how their scores are made.
+List the known models: when to take which, what decides their cost, and their published quality.
 
-The figures are as published, with other candidates and another machine than yours. Measure your
-own: rerank-plugins evaluate --help
+Figures are as published, times 100, each on the data it names: two of different data cannot be
+compared, and yours will differ. Measure on your own: rerank-plugins evaluate --help
 
 Any other cross-encoder with one or two labels works too, by its Hub id or as a local folder.
 """
@@ -25,44 +25,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
-    parser.add_argument("--json", action="store_true", help="print the cards as JSON")
+    parser.add_argument(
+        "-j", "--json", action="store_true", help="print everything that is known, with sources"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table, or the same as data."""
+    """Print the list, or the same as data."""
     if arguments.json:
-        print_json([card.as_dict() for card in CARDS])
+        print_json([asdict(model) for model in known_models()])
         return 0
-    wide_console().print(_table())
+    width = max(60, min(100, shutil.get_terminal_size((80, 24)).columns))
+    write_out("\n".join(_lines(model, width) for model in known_models()) + "\n")
+    write_out("\nSources of the figures: rerank-plugins models --json\n")
     return 0
 
 
-def _table() -> Table:
-    table = Table(
-        caption="Published: nDCG@10 on TREC Deep Learning 2019, RR@10 on MS MARCO dev (both times "
-        f"100), passages a second on a V100. Source: {PUBLISHED_SOURCE}",
-        caption_justify="left",
-    )
-    table.add_column("model", overflow="fold")
-    for name in ("layers", "hidden", "parameters"):
-        table.add_column(name, justify="right")
-    table.add_column("score", no_wrap=True)
-    for name in ("nDCG@10", "RR@10", "docs/s"):
-        table.add_column(name, justify="right")
-    for card in CARDS:
-        table.add_row(*_cells(card))
-    return table
-
-
-def _cells(card: ModelCard) -> list[str]:
-    shape, published = card.shape, card.published
-    cells = [card.model, str(shape.layers), str(shape.hidden), f"{card.parameters / 1e6:.1f} M"]
-    cells.append(card.head.rule)
-    if published is None:
-        return [*cells, "", "", ""]
-    return [
-        *cells,
-        f"{published.ndcg_at_10:.2f}",
-        f"{published.rr_at_10:.2f}",
-        f"{published.docs_per_second:,}",
+def _lines(model: KnownModel, width: int) -> str:
+    size = f"{model.parameters / 1e6:,.1f} M" if model.parameters else ""
+    facts = [
+        f"{model.max_length:,} tokens" if model.max_length else "",
+        " ".join(model.languages or ()),
+        model.licence or "",
+        model.note or "",
     ]
+    figures = [f"{row.measure} {row.value:.2f} ({row.data})" for row in model.quality]
+    if model.speed:
+        figures.append(f"{model.speed.docs_per_s:,.0f} docs/s ({model.speed.machine})")
+    parts = [
+        f"take this when: {model.take_when}",
+        ", ".join(fact for fact in facts if fact),
+        ", ".join(figures),
+    ]
+    lines = [f"{model.model:<{width - 11}} {size:>10}".rstrip()]
+    for part in parts:
+        if part:
+            lines += textwrap.wrap(
+                part,
+                width,
+                initial_indent="    ",
+                subsequent_indent="        ",
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines)

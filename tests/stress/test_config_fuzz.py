@@ -11,10 +11,10 @@ import pytest
 from checkpoints import write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_shapes import CARDS
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.errors import RerankError
-from rerank_plugins.models import CARDS
 
 KEYS = (
     "architectures",

@@ -1,4 +1,4 @@
-"""The model cards against the published table and against transformers' own architectures."""
+"""The list of known models against the published table and against the shapes of the models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from model_shapes import CARDS, ModelCard
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -16,7 +17,8 @@ from transformers import (
     ElectraForSequenceClassification,
 )
 
-from rerank_plugins.models import CARDS, DEFAULT_MODEL, EMBEDDED_MODEL, ModelCard, card_for
+from rerank_plugins.cli import main
+from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODEL, known_model, known_models
 
 # As printed at the source, under the names that it used: model, nDCG@10, MRR@10, docs/s.
 PUBLISHED = """\
@@ -39,32 +41,48 @@ sebastian-hofstaetter/distilbert-cat-margin_mse-T2-msmarco 72.82 37.88 720
 
 
 def test_every_published_row_is_found_under_its_printed_name() -> None:
-    found = []
     for row in PUBLISHED.splitlines():
         name, *figures = row.split()
-        card = card_for(name)
-        assert card is not None
-        assert card.published is not None
-        published = card.published
-        assert [published.ndcg_at_10, published.rr_at_10, published.docs_per_second] == [
-            float(figure) for figure in figures
-        ]
-        found.append(card)
-    assert [*found, card_for(EMBEDDED_MODEL)] == list(CARDS)
+        model = known_model(name)
+        assert model is not None
+        assert model.speed is not None
+        found = [figure.value for figure in model.quality] + [model.speed.docs_per_s]
+        assert found == [float(figure) for figure in figures]
+        assert [figure.measure for figure in model.quality] == ["nDCG@10", "RR@10"]
 
 
 def test_new_and_old_spellings_are_one_model() -> None:
     for size in ("MiniLM-L{}2-v2", "MiniLM-L{}4-v2", "MiniLM-L{}12-v2", "TinyBERT-L{}6"):
-        new, old = (card_for(f"cross-encoder/ms-marco-{size.format(dash)}") for dash in ("", "-"))
+        new, old = (
+            known_model(f"cross-encoder/ms-marco-{size.format(dash)}") for dash in ("", "-")
+        )
         assert new is not None
         assert new is old
-    assert card_for(DEFAULT_MODEL.upper()) is card_for(DEFAULT_MODEL)
-    assert card_for("someone/else") is None
+    assert known_model(DEFAULT_MODEL.upper()) is known_model(DEFAULT_MODEL)
+    assert known_model("someone/else") is None
 
 
 def test_no_name_is_given_twice() -> None:
-    names = [name for card in CARDS for name in card.names]
+    names = [name for model in known_models() for name in model.names]
     assert len(names) == len(set(names))
+
+
+def test_every_figure_has_its_source() -> None:
+    for model in known_models():
+        sources = [figure.source for figure in model.quality]
+        sources += [model.speed.source] if model.speed else []
+        for source in sources:
+            assert source.startswith("https://" if model.model != EMBEDDED_MODEL else "rerank_")
+        assert model.take_when
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.model)
+def test_the_row_has_the_shape_of_the_model(card: ModelCard) -> None:
+    model = known_model(card.model)
+    assert model is not None
+    assert (model.layers, model.hidden) == (card.shape.layers, card.shape.hidden)
+    assert (model.parameters, model.score) == (counted(card), card.head.rule)
+    assert card.shape.head_width * card.shape.heads == card.shape.hidden
 
 
 def counted(card: ModelCard) -> int:
@@ -101,22 +119,23 @@ def counted(card: ModelCard) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.model)
-def test_the_shape_makes_the_model_that_transformers_makes(card: ModelCard) -> None:
-    assert card.parameters == counted(card)
+def test_the_list_is_readable_at_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    for model in known_models():
+        # No id is folded: it stands at the beginning of a line, to be copied.
+        assert any(line.split()[:1] == [model.model] for line in lines)
+        assert model.take_when in text
+    assert "nDCG@10 70.53 (anthropic_docs" in text
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.model)
-def test_heads_divide_the_hidden_state(card: ModelCard) -> None:
-    assert card.shape.head_width * card.shape.heads == card.shape.hidden
-
-
-def test_a_card_is_plain_data() -> None:
-    data = json.loads(json.dumps([card.as_dict() for card in CARDS]))
-    assert [row["model"] for row in data] == [card.model for card in CARDS]
-    assert {row["head_rule"] for row in data} == {
-        "logit",
-        "sigmoid of the logit",
-        "log-odds of label 1",
-    }
-    assert data[-1]["published"] is None
+def test_json_holds_everything_that_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["model"] for row in rows] == [model.model for model in known_models()]
+    assert all("source" in figure for row in rows for figure in row["quality"])
