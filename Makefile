@@ -1,5 +1,6 @@
 # make demo          set up .venv and run the main job
 # make test          set up what is missing, then lint, types and tests
+# make clients       ask our server through other projects' clients, in an environment of theirs
 # make lint          lint and types alone
 # make notebooks     run the notebooks and keep their outputs
 # make constraints   write the tested versions down again
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint notebooks constraints
+.PHONY: demo test clients lint notebooks constraints
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/rerank-plugins demo $(ARGS)
@@ -24,6 +25,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+clients: $(VENV)/dev.stamp $(VENV)/clients.stamp
+	$(BIN)/python tests/clients $(VENV)/clients/bin/python
 
 notebooks: $(VENV)/dev.stamp
 	$(BIN)/python notebooks/run.py
@@ -41,6 +45,11 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) -e '.[dev]'
 	touch $(VENV)/demo.stamp $@
+
+$(VENV)/clients.stamp: tests/clients/requirements.txt | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/clients
+	$(VENV)/clients/bin/pip install --disable-pip-version-check -r $<
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
