@@ -173,7 +173,7 @@ def main() -> int:
     for name, ask in CLIENTS.items():
         try:
             rows = ask(url, key)
-            assert [index for index, _ in rows][0] == 1, rows
+            assert rows[0][0] == 1, rows
             assert len(rows) == len(DOCUMENTS), rows
             scores = [score for _, score in rows]
             assert scores == sorted(scores, reverse=True), rows
