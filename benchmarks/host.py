@@ -28,7 +28,7 @@ from rerank_plugins.cross_encoder.forward.staging import BatchShape
 from rerank_plugins.cross_encoder.loading import load_model
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.cross_encoder.request import distinct_job
-from rerank_plugins.cross_encoder.scheduling.plan import Planner
+from rerank_plugins.cross_encoder.scheduling.merge import Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.workloads import BULK, BULK_SEEN, CANDIDATES, Call, Workload, measure
 
@@ -69,7 +69,7 @@ def host_speed(
             queries, passages, max_length=MAX_LENGTH, windows=False, argument="passages"
         )
         queue.submit(job)
-        scores = model.rule.scores(job.result().decisions).tolist()
+        scores = model.rule.scores(job.result().logits).tolist()
         return [scores if places is None else [scores[place] for place in places]]
 
     tokens_per_word, lengths = fitted_text(folder)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs, TokenIds
-from rerank_plugins.cross_encoder.scheduling.jobs import Job
-from rerank_plugins.cross_encoder.scheduling.plan import Planner
+from rerank_plugins.cross_encoder.scheduling.job import Job
+from rerank_plugins.cross_encoder.scheduling.merge import Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.cross_encoder.tokens.encoders import TextEncoder
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder
@@ -35,13 +35,6 @@ class NumberEncoder:
 
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[TokenIds]:
         return [np.array([int(word) for word in text.split()], np.int32) for text in texts]
-
-    def part_end(self, text: str, start: int, n_chars: int) -> int:
-        return (
-            1 + text.rfind(" ", start, start + n_chars)
-            if start + n_chars < len(text)
-            else len(text)
-        )
 
 
 class FakeReplica:
@@ -165,7 +158,7 @@ def check(each: Job) -> None:
     """Wait for a job, and compare its scores with those worked out by hand."""
     outcome = each.result(LONG)
     wanted = [expected(q, p) for q, p in zip(each.queries, each.passages, strict=True)]
-    assert outcome.decisions.tolist() == wanted
+    assert outcome.logits.tolist() == wanted
 
 
 def settles(holds: Callable[[], bool]) -> None:

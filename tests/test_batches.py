@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_plugins.cross_encoder.pairs import PackedPairs, even_batches
+from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.scheduling.merge import even_batches
 
 
 @given(

@@ -20,8 +20,8 @@ from fake_model import (
 )
 
 from rerank_plugins.cross_encoder.pairs import PackedPairs
-from rerank_plugins.cross_encoder.scheduling.jobs import Job
-from rerank_plugins.cross_encoder.scheduling.plan import SLICE_PAIRS
+from rerank_plugins.cross_encoder.scheduling.job import Job
+from rerank_plugins.cross_encoder.scheduling.merge import RANGE_PAIRS
 from rerank_plugins.errors import (
     OverloadedError,
 )
@@ -78,7 +78,7 @@ def test_waiting_calls_keep_their_own_lengths_and_windows() -> None:
     def outcomes(calls: list[Job]) -> list[list[list[object]]]:
         found = [call.result(LONG) for call in calls]
         return [
-            [each.decisions.tolist(), each.truncated.tolist(), each.window_starts.tolist()]
+            [each.logits.tolist(), each.truncated.tolist(), each.window_starts.tolist()]
             for each in found
         ]
 
@@ -249,9 +249,9 @@ def test_memory_of_a_long_call_is_bounded_by_its_slices() -> None:
         most = max(most, len(queue._schedule._ready))
 
     queue = fake_queue(FakeReplica(watch), max_batch_tokens=64)
-    call = job("1", ["5"] * 20 * SLICE_PAIRS)
+    call = job("1", ["5"] * 20 * RANGE_PAIRS)
     queue.submit(call)
     check(call)
-    n_batches_a_slice = SLICE_PAIRS * 5 // 64 + 2
+    n_batches_a_slice = RANGE_PAIRS * 5 // 64 + 2
     assert 0 < most <= n_batches_a_slice
     queue.close()

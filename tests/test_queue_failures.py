@@ -22,8 +22,8 @@ from fake_model import (
 )
 
 from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
-from rerank_plugins.cross_encoder.scheduling.jobs import Job
-from rerank_plugins.cross_encoder.scheduling.plan import Plan, Planner, Slice
+from rerank_plugins.cross_encoder.scheduling.job import Job
+from rerank_plugins.cross_encoder.scheduling.merge import PairRange, Planner, TokenisedBatches
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.errors import (
     NonFiniteScoreError,
@@ -112,16 +112,16 @@ def test_a_text_that_cannot_be_tokenised_fails_only_its_call() -> None:
 class BrokenPlanner(Planner):
     """Cannot make batches of pairs with the query 13."""
 
-    def plan(self, slices: Sequence[Slice]) -> Plan:
-        if any(piece.job.queries[0] == "13" for piece in slices):
+    def tokenise(self, ranges: Sequence[PairRange]) -> TokenisedBatches:
+        if any(piece.waiting.job.queries[0] == "13" for piece in ranges):
             raise MemoryError
-        return super().plan(slices)
+        return super().tokenise(ranges)
 
 
 class UnreachablePlanner(Planner):
     """Fails where nothing is expected to."""
 
-    def next_slices(self, jobs: object, now: float) -> list[Slice]:
+    def next_ranges(self, waiting: object, now: float) -> list[PairRange]:
         raise AssertionError("unreachable")
 
 

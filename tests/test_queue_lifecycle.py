@@ -20,6 +20,7 @@ from fake_model import (
 )
 
 from rerank_plugins.cross_encoder.pairs import PackedPairs
+from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.errors import (
     DeviceError,
     RerankError,
@@ -123,15 +124,31 @@ def test_a_replica_that_a_fork_leaves_behind_is_refused_in_the_child() -> None:
     queue.close()
 
 
+class Fork(threading.Thread):
+    """A thread that forks, as far as the queue can tell; the fork ends with ``over``."""
+
+    def __init__(self, queue: ScoringQueue) -> None:
+        super().__init__()
+        self.queue = queue
+        self.at_rest = threading.Event()
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        self.queue.before_fork()
+        self.at_rest.set()
+        self.over.wait(LONG)
+        self.queue.after_fork_in_parent()
+
+
 def test_what_is_asked_while_the_process_forks_is_done_after_it() -> None:
     gate = Gate()
     queue = fake_queue(FakeReplica(gate))
     first, waiting, later = job("1", ["1"]), job("2", passages(5)), job("3", passages(5))
     submit(queue, first, waiting)
     assert gate.reached.acquire(timeout=LONG)
-    resting = threading.Thread(target=queue.before_fork)
-    resting.start()
-    settles(lambda: queue._forking)
+    fork = Fork(queue)
+    fork.start()
+    settles(lambda: bool(queue._forking))
 
     # Two that come while the running batch is waited for, and two while the process forks.
     def ask() -> None:
@@ -144,12 +161,12 @@ def test_what_is_asked_while_the_process_forks_is_done_after_it() -> None:
         thread.start()
     settles(lambda: waiting.cancelled)
     gate.open()
-    resting.join(LONG)
+    assert fork.at_rest.wait(LONG)
     threads += [threading.Thread(target=later.cancel), threading.Thread(target=queue.close)]
     for thread in threads[2:]:
         thread.start()
     assert threads[0].is_alive()
-    queue.after_fork_in_parent()
+    fork.over.set()
     for thread in threads:
         thread.join(LONG)
         assert not thread.is_alive()
@@ -165,13 +182,12 @@ def test_a_callback_that_asks_again_while_the_process_forks_gets_its_scores() ->
     first.add_done_callback(lambda _: queue.submit(second))
     queue.submit(first)
     assert gate.reached.acquire(timeout=LONG)
-    resting = threading.Thread(target=queue.before_fork)
-    resting.start()
-    settles(lambda: queue._forking)
+    fork = Fork(queue)
+    fork.start()
+    settles(lambda: bool(queue._forking))
     gate.open()
-    resting.join(LONG)
-    assert not resting.is_alive(), "the fork does not wait for the callback, which waits for it"
-    queue.after_fork_in_parent()
+    assert fork.at_rest.wait(LONG), "the fork does not wait for the callback, which waits for it"
+    fork.over.set()
     check(first)
     check(second)
     queue.close()

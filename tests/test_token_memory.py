@@ -54,9 +54,6 @@ class CountingEncoder:
         self.asked += texts
         return [np.full(1, len(text), np.int32) for text in texts]
 
-    def part_end(self, text: str, start: int, n_chars: int) -> int:
-        return len(text)
-
 
 def test_a_passage_seen_before_is_not_asked_again() -> None:
     inner = CountingEncoder()

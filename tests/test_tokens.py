@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from rerank_plugins.cross_encoder.tokens.encoders import (
-    TokenizerEncoder,
     text_encoder,
 )
 from rerank_plugins.cross_encoder.tokens.texts import LONG_TEXT_CHARS
@@ -167,22 +166,3 @@ def test_the_callers_tokenizer_is_neither_changed_nor_obeyed_in_its_truncation()
     assert tokenizer.to_str() == before
     tokenizer.add_tokens(["passage"])
     assert as_lists(encoder.encode(["the passage of cafe", "a"])) == expected
-
-
-@settings(max_examples=200, deadline=None)
-@given(flags_of_all_kinds, texts, st.integers(1, 30))
-@example((True, None, True, True), "a[SEP] b [SE P]\tthe\u2028of  ", 3)
-def test_parts_of_a_text_end_to_end_have_its_ids(flags: Flags, text: str, n_chars: int) -> None:
-    encoder, start, ids = shared_encoder(flags), 0, list[int]()
-    while start < len(text):
-        end = encoder.part_end(text, start, n_chars)
-        assert start < end <= len(text)
-        assert end - start <= n_chars or not set(text[start : start + n_chars]) & set(" \t\n\r")
-        ids += encoder.encode([text[start:end]])[0].tolist()
-        start = end
-    assert ids == ids_of(shared_tokenizer(flags), [text])[0]
-
-
-def test_a_tokenizer_that_was_not_proven_is_not_cut() -> None:
-    encoder = TokenizerEncoder(bert_tokenizer())
-    assert encoder.part_end("the cross encoder", 0, 3) == len("the cross encoder")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from fake_model import FakeReplica, Gate, fake_queue, job
 
-from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.job import Job
 from rerank_plugins.cross_encoder.scheduling.waiting import CALLS_A_ROUND, take_turn, wait_async
 from rerank_plugins.errors import DeadlineExceededError, ScorerClosedError
 

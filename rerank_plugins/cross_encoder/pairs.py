@@ -1,4 +1,4 @@
-"""Lengths in, batches inside a token budget out. Integers only; no torch."""
+"""Pairs end to end, as a forward pass reads them, and the types of arrays. No torch."""
 
 from __future__ import annotations
 
@@ -58,45 +58,3 @@ class PackedPairs:
         kept[indices] = True
         tokens = np.repeat(kept, self.lengths)
         return PackedPairs(self.ids[tokens], self.type_ids[tokens], self.lengths[kept])
-
-
-# Below this many tokens a second worker costs more in hand-over than it saves in arithmetic.
-SMALLEST_SHARE = 256
-
-
-def even_batches(lengths: Int64Array, *, max_batch_tokens: int, n_workers: int) -> list[Int64Array]:
-    """Return arrays of indices, longest first, of about equal numbers of tokens.
-
-    No batch holds more than ``max_batch_tokens``, save one whose single pair is longer. There are
-    as many batches as the budget asks for, rounded up so that ``n_workers`` finish together.
-    Longest pairs come first, so an out-of-memory error comes first too.
-
-    >>> even_batches(np.array([300, 900, 400, 800]), max_batch_tokens=1800, n_workers=2)
-    [array([1]), array([3, 2, 0])]
-    """
-    n_pairs, n_tokens = len(lengths), int(lengths.sum())
-    if n_pairs == 0:
-        return []
-    n_batches = -(-n_tokens // max_batch_tokens)
-    if n_tokens >= n_workers * SMALLEST_SHARE:
-        n_batches = -(-n_batches // n_workers) * n_workers
-    n_batches = min(n_batches, n_pairs)
-    order = np.argsort(-lengths, kind="stable")
-    if n_batches == 1:
-        return [order]
-    # Deal neighbours in length to the same batch: a batch ends where its share of tokens does.
-    # The last pair of a batch may pass that mark, so aim low enough for the budget to hold.
-    target = n_tokens / n_batches
-    batches: list[Int64Array] = []
-    start = 0
-    ends = np.cumsum(lengths[order])
-    while start < n_pairs:
-        done = int(ends[start - 1]) if start else 0
-        left = n_batches - len(batches)
-        share = (n_tokens - done) / left if left > 0 else target
-        within = min(max(share, 1.0), float(max_batch_tokens))
-        stop = int(np.searchsorted(ends, done + within + 0.5, side="right"))
-        stop = max(stop, start + 1)
-        batches.append(order[start:stop])
-        start = stop
-    return batches

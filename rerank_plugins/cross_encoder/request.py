@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.job import Job
 from rerank_plugins.ranking import check_passages, check_query
 
 

@@ -18,8 +18,8 @@ from rerank_plugins.cross_encoder.arguments import (
 from rerank_plugins.cross_encoder.loading import Model, load_model
 from rerank_plugins.cross_encoder.request import distinct_job, one_query
 from rerank_plugins.cross_encoder.scheduling import forking
-from rerank_plugins.cross_encoder.scheduling.jobs import Job, Outcome
-from rerank_plugins.cross_encoder.scheduling.plan import SLICE_PAIRS, Planner
+from rerank_plugins.cross_encoder.scheduling.job import Job, JobResult
+from rerank_plugins.cross_encoder.scheduling.merge import RANGE_PAIRS, Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.cross_encoder.scheduling.stats import Stats
 from rerank_plugins.cross_encoder.scheduling.waiting import take_turn, wait, wait_async
@@ -206,8 +206,8 @@ class CrossEncoderScorer:
         _, texts = one_query(query, passages)
         self._queue.check_usable()
         flags: list[bool] = []
-        for start in range(0, len(texts), SLICE_PAIRS):  # not all tokens at a time
-            some = texts[start : start + SLICE_PAIRS]
+        for start in range(0, len(texts), RANGE_PAIRS):  # not all tokens at a time
+            some = texts[start : start + RANGE_PAIRS]
             flags += self._loaded.encoder.truncated(
                 query, some, max_length=self.max_length, windows=self._windows
             )
@@ -221,14 +221,14 @@ class CrossEncoderScorer:
         """
         queries, texts = one_query(query, passages)
         job, places = self._submitted(queries, texts)
-        outcome = wait(job, None)
+        result = wait(job, None)
         spans = [
             self._loaded.encoder.characters(
                 query, passage, int(start), max_length=self.max_length, windows=self._windows
             )
-            for passage, start in zip(job.passages, outcome.window_starts, strict=True)
+            for passage, start in zip(job.passages, result.window_starts, strict=True)
         ]
-        scores = self._scores(outcome, None)
+        scores = self._scores(result, None)
         windows = [Window(score, *span) for score, span in zip(scores, spans, strict=True)]
         return windows if places is None else [windows[place] for place in places]
 
@@ -308,8 +308,8 @@ class CrossEncoderScorer:
         self._queue.submit(job)
         return job, places
 
-    def _scores(self, outcome: Outcome, places: list[int] | None) -> list[float]:
-        scores = self._loaded.rule.scores(outcome.decisions).tolist()
+    def _scores(self, result: JobResult, places: list[int] | None) -> list[float]:
+        scores = self._loaded.rule.scores(result.logits).tolist()
         return scores if places is None else [scores[place] for place in places]
 
     def _checked_length(self, max_length: int | None) -> int:

@@ -14,7 +14,7 @@ import torch
 from fake_model import FakeReplica, expected, fake_queue, job
 
 from rerank_plugins.cross_encoder.pairs import PackedPairs
-from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.job import Job
 from rerank_plugins.cross_encoder.scheduling.waiting import wait, wait_async
 from rerank_plugins.errors import DeadlineExceededError, OutOfMemoryError, ScoringError
 
@@ -61,7 +61,7 @@ def test_threads_and_tasks_with_cancellations_and_failures() -> None:  # noqa: C
         queue.submit(each)
         try:
             outcome = wait(each, generator.choice([None, None, None, 0.0, 0.001, 30.0]))
-            check(each, outcome.decisions.tolist())
+            check(each, outcome.logits.tolist())
             ends["scores"] += 1
         except (ScoringError, OutOfMemoryError) as error:
             if "injected" not in str(error):
@@ -83,7 +83,7 @@ def test_threads_and_tasks_with_cancellations_and_failures() -> None:  # noqa: C
         each = new_job(random.Random(seed))
         queue.submit(each)
         try:
-            check(each, (await wait_async(each, None)).decisions.tolist())
+            check(each, (await wait_async(each, None)).logits.tolist())
             ends["scores"] += 1
         except (ScoringError, OutOfMemoryError):
             ends["failures"] += 1
@@ -121,7 +121,7 @@ def test_memory_and_latency_stay_flat(stress_seconds: float) -> None:
         for _ in range(50):
             each = new_job(generator)
             queue.submit(each)
-            check(each, wait(each, None).decisions.tolist())
+            check(each, wait(each, None).logits.tolist())
         gc.collect()
         memory.append(process.memory_info().rss)
     queue.close()

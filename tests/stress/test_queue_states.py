@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from rerank_plugins.cross_encoder.pairs import PackedPairs
-from rerank_plugins.cross_encoder.scheduling.jobs import Job
+from rerank_plugins.cross_encoder.scheduling.job import Job
 from rerank_plugins.errors import OverloadedError, RerankError, ScoringError
 
 BOUND = 40
@@ -97,7 +97,7 @@ class QueueMachine(RuleBasedStateMachine):
                 n_errors += 1
             else:
                 wanted = [expected(q, p) for q, p in zip(each.queries, each.passages, strict=True)]
-                assert each.result().decisions.tolist() == wanted
+                assert each.result().logits.tolist() == wanted
         assert n_errors <= self.failed
         self.queue.close()
         assert self.queue.stats().queued_pairs == 0

@@ -32,13 +32,14 @@ class Forkable(Protocol):
 
 
 _registered: weakref.WeakSet[Forkable] = weakref.WeakSet()
-# Guards the set, and lets one fork at a time through the three steps.
-_lock = threading.Lock()
+# Guards the set, and lets one fork at a time through the three steps. A signal handler may
+# interrupt whoever holds it.
+_lock = threading.RLock()
 _resting: list[Forkable] = []
 # What the end of the process waits for. A thread that is the last to hold a tensor frees it, and
 # the process is aborted if the interpreter ends meanwhile.
 _threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-_threads_lock = threading.Lock()  # innermost, so free whenever every owner is at rest
+_threads_lock = threading.RLock()  # innermost, so free whenever every owner is at rest
 _elsewhere: list[threading.Lock] = []  # each held until its thread has let go of its function
 
 

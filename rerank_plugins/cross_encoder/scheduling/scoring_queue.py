@@ -15,14 +15,24 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
-from rerank_plugins.cross_encoder.scheduling import cores, forking
-from rerank_plugins.cross_encoder.scheduling.jobs import Job, Outcome
-from rerank_plugins.cross_encoder.scheduling.plan import Plan, Planner, Slice
-from rerank_plugins.cross_encoder.scheduling.ready import Batch
+from rerank_plugins.cross_encoder.scheduling import forking, workers
+from rerank_plugins.cross_encoder.scheduling.job import Job, JobResult
+from rerank_plugins.cross_encoder.scheduling.merge import (
+    Batch,
+    PairRange,
+    Planner,
+    TokenisedBatches,
+)
 from rerank_plugins.cross_encoder.scheduling.schedule import Schedule
 from rerank_plugins.cross_encoder.scheduling.stats import Counters, Stats
 from rerank_plugins.cross_encoder.scheduling.workers import Replica, Worker
-from rerank_plugins.errors import DeviceError, OverloadedError, ScorerClosedError, ScoringError
+from rerank_plugins.errors import (
+    DeviceError,
+    OutOfMemoryError,
+    OverloadedError,
+    ScorerClosedError,
+    ScoringError,
+)
 
 
 class ScoringQueue:
@@ -30,6 +40,10 @@ class ScoringQueue:
 
     ``survives_fork`` says whether the replicas may be used in a forked child, which is not so
     for a GPU.
+
+    A signal handler may call any method, also while the code that it interrupts holds the lock:
+    the lock can be taken again, each change leaves the books in order for the next, and whoever
+    waits inside another's hold does so with ``self._changed.wait``, which lets go of it.
     """
 
     def __init__(
@@ -53,44 +67,64 @@ class ScoringQueue:
 
     def _start_empty(self) -> None:
         self.counters = Counters()
-        self.begun = threading.Barrier(1)
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()
         self._schedule = Schedule(self._planner)
         self._open: dict[Job, None] = {}  # every unfinished job
         self._n_queued_pairs = 0  # of the unfinished jobs
         self._workers: list[Worker] = []
+        self._starting = False
         self._resting: list[Worker] = []  # while the process forks
-        self._forking = False
+        self._forking = 0  # the thread that forks
+        self._n_interrupts = 0  # calls of signal handlers that wait inside another's hold
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def submit(self, job: Job) -> None:
-        """Take a job, which will hold the outcome; cancelling it takes its pairs out.
+        """Take a job, which will hold the result; cancelling it takes its pairs out.
 
         Raises `OverloadedError`, `ScorerClosedError` and `DeviceError`.
         """
+        interrupts = self._held_here()
         with self._changed:
             while self._forking:
+                if self._forking == threading.get_ident():
+                    raise ScoringError(
+                        f"{self.name} was called by a signal handler while its thread forks; "
+                        "call it again when the fork is done"
+                    )
                 self._changed.wait()
             self.check_usable()
             if job.n_pairs:
                 self._take(job)
         self.counters.add(calls=1, pairs=job.n_pairs)
         if job.n_pairs == 0:
-            job.finish(Outcome.empty(0))
-        else:
-            job.add_done_callback(self._settled)
+            job.finish(JobResult.empty(0))
+            return
+        job.add_done_callback(self._settled)
+        if interrupts:
+            # Called by a signal handler: the workers need the lock that the code below us holds.
+            with self._changed:
+                self._n_interrupts += 1
+                while not job.done:
+                    self._changed.wait()
+                self._n_interrupts -= 1
 
     def _take(self, job: Job) -> None:
         self._check_room(job)
-        if not self._workers:
+        if not self._workers and not self._starting:
             self._start_workers()
+        n_pairs = job.n_pairs
         self._open[job] = None
-        self._n_queued_pairs += job.n_pairs
+        self._n_queued_pairs += n_pairs
         self._schedule.add(job)
         self._changed.notify()
+        if self._closed:  # by a signal handler, since it was checked
+            del self._open[job]
+            self._n_queued_pairs -= n_pairs
+            self._schedule.remove(job)
+            self.check_usable()
 
     def _check_room(self, job: Job) -> None:
         bound, n_queued = self._max_queued_pairs, self._n_queued_pairs
@@ -101,14 +135,25 @@ class ScoringQueue:
                 f"would pass max_queued_pairs={bound}; retry later, or raise max_queued_pairs"
             )
 
+    def _held_here(self) -> bool:
+        """Say whether this thread holds the lock, which only code under a signal handler does."""
+        try:
+            self._changed.notify(0)
+        except RuntimeError:  # "cannot notify on un-acquired lock"
+            return False
+        return True
+
     def _settled(self, job: Job) -> None:
         """Forget a job that was finished, failed or cancelled."""
+        n_pairs = job.n_pairs
         with self._changed:
             if job not in self._open:
                 return  # of the time before a fork
             del self._open[job]
+            self._n_queued_pairs -= n_pairs
             self._schedule.remove(job)
-            self._n_queued_pairs -= job.n_pairs
+            if self._n_interrupts:
+                self._changed.notify_all()
 
     def stats(self) -> Stats:
         """Return the totals so far."""
@@ -121,23 +166,26 @@ class ScoringQueue:
 
     def _start_workers(self) -> None:
         replicas = [replica for replica in self._replicas for _ in range(replica.n_workers)]
-        threads = [
-            Worker(self, self._planner, replica, f"rerank-{self.name}-{number}")
-            for number, replica in enumerate(replicas)
+        names = [f"rerank-{self.name}-{number}" for number in range(len(replicas))]
+        started = [
+            Worker(self, self._planner, replica, name)
+            for replica, name in zip(replicas, names, strict=True)
         ]
-        self.begun = threading.Barrier(len(threads) + 1)
+        self._starting = True
         try:
-            cores.start([worker.thread for worker in threads], self.begun)
+            workers.start(started)
         except RuntimeError as error:
             raise ScoringError(
                 f"the threads of {self.name} cannot be started: {error}; "
                 "the interpreter is ending, or the process has too many threads"
             ) from error
-        self._workers = threads
-        forking.join_at_exit(worker.thread for worker in threads)
+        finally:
+            self._starting = False
+        self._workers = started
+        forking.join_at_exit(worker.thread for worker in started)
 
-    def next_work(self, *, wait: bool) -> Batch | list[Slice] | None:
-        """Return the batch to run or the slices to plan now; None if there is neither."""
+    def next_work(self, *, wait: bool) -> Batch | list[PairRange] | None:
+        """Return the batch to run or the pairs to tokenise now; None if there is neither."""
         with self._changed:
             while not self._closed:
                 work = None
@@ -147,7 +195,7 @@ class ScoringQueue:
                     )
                 if isinstance(work, list):
                     now = time.perf_counter()
-                    waits = [now - each.job.submitted for each in work if each.is_first]
+                    waits = [now - each.waiting.job.submitted for each in work if each.start == 0]
                     self.counters.add(queue_wait_s=sum(waits))
                 if work is not None:
                     # One wakes the next: a worker that wakes for nothing holds up the others.
@@ -159,19 +207,19 @@ class ScoringQueue:
                 self._changed.wait()
             return None
 
-    def planned(self, slices: Sequence[Slice], plans: Sequence[Plan], seconds: float) -> None:
-        """Take the ``plans`` of ``slices``; those in none of them could not be tokenised."""
-        parts = [part for plan in plans for part in plan.parts]
+    def tokenised(
+        self, ranges: Sequence[PairRange], results: Sequence[TokenisedBatches], seconds: float
+    ) -> None:
+        """Take what became of ``ranges``; those that are in no result could not be tokenised."""
+        tokens = [each for result in results for each in result.ranges]
         self.counters.add(
             tokenise_s=seconds,
-            tokens=sum(part.n_tokens for part in parts),
-            truncated=sum(int(part.truncated.sum()) for part in parts),
+            tokens=sum(each.n_tokens for each in tokens),
+            truncated=sum(int(each.truncated.sum()) for each in tokens),
         )
         with self._changed:
-            for part in parts:
-                part.job.planned(part.truncated, part.n_rows)
-            self._schedule.planned(slices, plans)
-            n_batches = sum(len(plan.batches) for plan in plans)
+            self._schedule.tokenised(ranges, results)
+            n_batches = sum(len(result.batches) for result in results)
             self._changed.notify(max(0, n_batches - 1))  # this worker runs one itself
 
     def put_back(self, batches: Iterable[Batch]) -> None:
@@ -179,6 +227,18 @@ class ScoringQueue:
         with self._changed:
             self._schedule.push(batches)
             self._changed.notify_all()
+
+    def run_dry(self, error: BaseException) -> None:
+        """Fail everything that waits, because memory ran out in the middle of bookkeeping."""
+        with self._changed:
+            self._schedule.clear()
+            waiting = list(self._open)
+        for job in waiting:
+            failure = OutOfMemoryError(
+                f"{self.name} ran out of memory ({error!r}); send fewer or shorter passages"
+            )
+            failure.__cause__ = error
+            job.fail(failure)
 
     def break_off(self, error: BaseException) -> None:
         """Close after an error that should not have happened, failing everything that waits."""
@@ -197,21 +257,30 @@ class ScoringQueue:
         with self._changed:
             self._workers.remove(worker)
             rest = [] if self._workers else list(self._open)
+            self._changed.notify_all()
         self._fail_closed(rest)
 
     # -- lifecycle ------------------------------------------------------------------------------
 
     def close(self, *, join: bool = True) -> None:
         """Fail what waits with `ScorerClosedError`, let running batches end, stop the threads."""
+        interrupts = self._held_here()
         with self._changed:
             while self._forking:
+                if self._forking == threading.get_ident():  # under a signal handler
+                    join = False
+                    break
                 self._changed.wait()
             self._closed = True
             waiting = self._schedule.clear()
             threads = list(self._workers)
             self._changed.notify_all()
         self._fail_closed(waiting)
-        if join:
+        if interrupts:
+            with self._changed:
+                while join and self._workers:
+                    self._changed.wait()
+        elif join:
             for worker in threads:
                 worker.join()
 
@@ -234,14 +303,14 @@ class ScoringQueue:
     def before_fork(self) -> None:
         """Wait until no worker is inside native code, whose locks a child could never open."""
         with self._changed:
-            self._forking = True
+            self._forking = threading.get_ident()
             self._resting = list(self._workers)
         for worker in self._resting:
             worker.running.acquire()
         self._changed.acquire()
 
     def after_fork_in_parent(self) -> None:
-        self._forking = False
+        self._forking = 0
         self._changed.notify_all()
         self._changed.release()
         for worker in self._resting:

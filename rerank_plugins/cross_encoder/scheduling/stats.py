@@ -11,7 +11,7 @@ class Counters:
     """The running totals of a `Stats`, which any thread may add to."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may interrupt whoever holds it
         self._totals: dict[str, Any] = {name: 0.0 if name.endswith("_s") else 0 for name in _TOTALS}
 
     def add(self, **amounts: float) -> None:

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 
 from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
-from rerank_plugins.cross_encoder.scheduling.cores import take_one_core
-from rerank_plugins.cross_encoder.scheduling.jobs import Job
-from rerank_plugins.cross_encoder.scheduling.memory import is_out_of_memory, release_memory
-from rerank_plugins.cross_encoder.scheduling.plan import Plan, Planner, Slice
-from rerank_plugins.cross_encoder.scheduling.ready import Batch
-from rerank_plugins.cross_encoder.scheduling.stats import Counters
+from rerank_plugins.cross_encoder.scheduling import forking
+from rerank_plugins.cross_encoder.scheduling.job import Job
+from rerank_plugins.cross_encoder.scheduling.merge import (
+    Batch,
+    PairRange,
+    Planner,
+    TokenisedBatches,
+)
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
 
+if TYPE_CHECKING:
+    from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
+
 logger = logging.getLogger(__name__)
+
+# What libraries below torch raise as a plain RuntimeError when an allocation fails. oneDNN says
+# no more than that it could not create something.
+_OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|bad_alloc|DefaultCPUAllocator|ALLOC_FAILED"
+    r"|could not create a primitive(?! desc)|could not create a memory"
+)
+# A thread that has not begun by then never will: it ran out of memory on its way.
+_START_S = 60.0
 
 
 class Replica(Protocol):
@@ -34,63 +50,62 @@ class Replica(Protocol):
         """Start a forward pass."""
 
     def collect(self, launched: object) -> FloatArray:
-        """Wait for it, and return one decision a pair (n_pairs,)."""
-
-
-class Source(Protocol):
-    """Where work comes from and goes to."""
-
-    name: str
-    counters: Counters
-    begun: threading.Barrier  # passed when all workers run
-
-    def next_work(self, *, wait: bool) -> Batch | list[Slice] | None:
-        """Return the batch to run or the slices to plan; None when closed, or not to ``wait``."""
-
-    def planned(self, slices: Sequence[Slice], plans: Sequence[Plan], seconds: float) -> None:
-        """Take the ``plans`` of ``slices``; those in none of them could not be tokenised."""
-
-    def put_back(self, batches: Iterable[Batch]) -> None:
-        """Take the parts of a batch that failed."""
-
-    def break_off(self, error: BaseException) -> None:
-        """Fail everything that waits, after an error that should not have happened."""
-
-    def left(self, worker: Worker) -> None:
-        """Take note that a worker has ended."""
+        """Wait for it, and return one logit a pair (n_pairs,)."""
 
 
 class Worker:
     """A thread that takes work from its queue until the queue is closed."""
 
-    def __init__(self, queue: Source, planner: Planner, replica: Replica, name: str) -> None:
+    def __init__(self, queue: ScoringQueue, planner: Planner, replica: Replica, name: str) -> None:
         # Held while it tokenises or computes, in native code, and never while it settles a job,
         # whose callbacks may want any lock: a process that forks waits for it.
         self.running = threading.Lock()
         self._queue = queue
         self._planner = planner
         self._replica = replica
+        self._name = name
         self._launched: deque[tuple[Batch, object]] = deque()
+        self._spoilt = False
+        self.thread = threading.current_thread()  # until it is started
+
+    def prepare(self, begun: threading.Barrier) -> threading.Thread:
+        """Return a new thread for this worker, which passes ``begun`` when it runs."""
         # A daemon: the interpreter's exit closes the queue, which ends a busy worker in order.
-        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.thread = threading.Thread(
+            target=self._work, args=(begun,), name=self._name, daemon=True
+        )
+        return self.thread
 
     def join(self) -> None:
-        if self.thread is not threading.current_thread():
-            self.thread.join()
+        """Wait for its thread to end, and for any that took over meanwhile."""
+        joined: threading.Thread | None = None
+        while joined is not self.thread and self.thread is not threading.current_thread():
+            joined = self.thread
+            joined.join()
 
-    def _work(self) -> None:
-        if not take_one_core(self._queue.begun):
+    def _work(self, begun: threading.Barrier) -> None:
+        if not _take_one_core(begun):
             return
+        with torch.inference_mode():
+            while self._goes_on():
+                if self.thread is not threading.current_thread():
+                    return
+        self._queue.left(self)
+
+    def _goes_on(self) -> bool:
         try:
-            with torch.inference_mode():
-                while self._step():
-                    pass
+            return self._step()
         except BaseException as error:
-            # Nothing in the loop is known to raise. If it does, nobody may wait for ever.
+            # Only a lack of memory is known to happen between batches. Whatever else it is,
+            # nobody may wait for ever.
+            if is_out_of_memory(error):
+                logger.warning("%s: out of memory between batches", self._queue.name)
+                self._launched.clear()
+                self._queue.run_dry(error)
+                return True
             logger.exception("%s: a worker thread failed", self._queue.name)
             self._queue.break_off(error)
-        finally:
-            self._queue.left(self)
+            return False
 
     def _step(self) -> bool:
         """Do one piece of work; return False once the queue is closed and nothing is left."""
@@ -99,36 +114,58 @@ class Worker:
         if work is None and not launched:
             return False
         if isinstance(work, Batch):
+            if self._spoilt and self._hand_over():
+                self._queue.put_back([work])
+                return True
             batch = work.without_done()
             if batch.pairs.n_pairs:
                 self._launch(batch)
         elif work is not None:
-            self._plan(work)
+            self._tokenise(work)
         # A device that runs ahead gets its next batch before we wait for this one.
         while launched and (work is None or len(launched) > self._replica.runs_ahead):
             self._collect(*launched.popleft())
         return True
 
-    def _plan(self, slices: Sequence[Slice]) -> None:
+    def _hand_over(self) -> bool:
+        """Let a fresh thread take this one's place, and return whether there is one.
+
+        oneDNN keeps scratch memory for each thread, and where that could not be had once, it
+        fails in this thread for ever.
+        """
+        old = self.thread
+        with self.running:
+            self._spoilt = False
+            try:
+                start([self])
+            except (RuntimeError, MemoryError):
+                # Memory is still short. This thread goes on, and tries again at the next batch.
+                self._spoilt = True
+                self.thread = old
+                return False
+        forking.join_at_exit([self.thread])
+        return True
+
+    def _tokenise(self, ranges: Sequence[PairRange]) -> None:
         begin = time.perf_counter()
         with self.running:
-            plans, failures = self._planned(slices)
-        self._queue.planned(slices, plans, time.perf_counter() - begin)
+            results, failures = self._tokenised(ranges)
+        self._queue.tokenised(ranges, results, time.perf_counter() - begin)
         for job, error in failures:
-            job.fail(_planning_error(job, error))
+            job.fail(_tokenising_error(job, error))
 
-    def _planned(
-        self, slices: Sequence[Slice]
-    ) -> tuple[list[Plan], list[tuple[Job, BaseException]]]:
-        """Return the plan of ``slices``; if that fails, those of each alone, and whose fail."""
+    def _tokenised(
+        self, ranges: Sequence[PairRange]
+    ) -> tuple[list[TokenisedBatches], list[tuple[Job, BaseException]]]:
+        """Return the batches of ``ranges``; if that fails, those of each alone, and whose fail."""
         try:
-            return [self._planner.plan(slices)], []
+            return [self._planner.tokenise(ranges)], []
         except BaseException as failure:  # the tokenizers package also raises BaseException
-            if len(slices) == 1:
-                return [], [(slices[0].job, failure)]
-        alone = [self._planned([piece]) for piece in slices]
+            if len(ranges) == 1:
+                return [], [(ranges[0].waiting.job, failure)]
+        alone = [self._tokenised([piece]) for piece in ranges]
         return (
-            [plan for plans, _ in alone for plan in plans],
+            [result for results, _ in alone for result in results],
             [failure for _, failures in alone for failure in failures],
         )
 
@@ -152,9 +189,9 @@ class Worker:
             # of a thousand passages whole, and a larger call's next batch runs meanwhile. Waiting
             # for the last one would put errors of the device down to other calls' batches.
             with self.running:
-                decisions = self._replica.collect(result)
-            if decisions.shape != (batch.pairs.n_pairs,):
-                raise ValueError(f"the model returned an array {decisions.shape}")
+                logits = self._replica.collect(result)
+            if logits.shape != (batch.pairs.n_pairs,):
+                raise ValueError(f"the model returned an array {logits.shape}")
         except BaseException as error:
             failure = error
         seconds = time.perf_counter() - begin
@@ -167,15 +204,21 @@ class Worker:
         if self._replica.pads_to_longest:
             padding = pairs.n_pairs * pairs.max_length - pairs.n_tokens
         self._queue.counters.add(forward_s=seconds, batches=1, padding_tokens=padding)
-        batch.deliver(decisions)
+        if pairs.n_pairs > 1 and not np.isfinite(logits).all():
+            # Pairs share blocks of the arithmetic, where one pair's NaN reaches its neighbours.
+            # Halved until it is alone, so that it fails only the call that it belongs to.
+            self._queue.put_back(batch.halves())
+            return
+        batch.deliver(logits)
 
     def _recover(self, batch: Batch, error: BaseException) -> None:
-        """Halve a batch that ran out of memory; part the calls of one that failed otherwise."""
+        """Halve a batch that ran out of memory, or that failed with the pairs of several calls."""
         n_pairs, n_tokens = batch.pairs.n_pairs, batch.pairs.n_tokens
-        jobs = batch.waiting_jobs()
+        failure: RerankError
         if is_out_of_memory(error):
             # The traceback holds the frames, and these hold the tensors that are to be freed.
             error.__traceback__ = None
+            self._spoilt = not isinstance(error, torch.OutOfMemoryError)  # that one is a GPU's
             if n_pairs > 1:
                 self._planner.shrink(n_tokens // 2)
                 logger.warning(
@@ -184,16 +227,17 @@ class Worker:
                     n_tokens,
                     self._planner.max_batch_tokens,
                 )
-                release_memory()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
                 self._queue.counters.add(out_of_memory_retries=1)
                 self._queue.put_back(batch.halves())
                 return
-            failure: RerankError = OutOfMemoryError(
+            failure = OutOfMemoryError(
                 f"one pair of {n_tokens} tokens does not fit into memory ({error}); "
                 "use a smaller max_length, or another device"
             )
-        elif len(jobs) > 1:
-            self._queue.put_back([batch.of(job) for job in jobs])
+        elif n_pairs > 1 and len(batch.open_jobs()) > 1:
+            self._queue.put_back(batch.halves())
             return
         else:
             failure = ScoringError(
@@ -204,11 +248,61 @@ class Worker:
         batch.fail(failure)
 
 
-def _planning_error(job: Job, error: BaseException) -> BaseException:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether ``error`` means that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
+
+
+def start(workers: Sequence[Worker]) -> None:
+    """Start a thread for each worker, which computes on one core, and return when they run.
+
+    Raises RuntimeError or MemoryError where one cannot be started; then none runs.
+    """
+    begun = threading.Barrier(len(workers) + 1)
+    errors: list[RuntimeError | MemoryError] = []
+
+    def start_all() -> None:
+        # torch.set_num_threads() acts on its own thread and on every thread that asks for the
+        # first time later. So this is done where no caller's setting is touched, and the default
+        # for the caller's later threads is put back.
+        default = torch.get_num_threads()
+        try:
+            for worker in workers:
+                worker.prepare(begun).start()
+            begun.wait(_START_S)
+        except (RuntimeError, MemoryError) as error:
+            begun.abort()
+            errors.append(error)
+        finally:
+            torch.set_num_threads(default)
+
+    starter = threading.Thread(target=start_all, name="rerank-start", daemon=True)
+    starter.start()
+    starter.join()
+    if errors:
+        raise errors[0]
+
+
+def _take_one_core(begun: threading.Barrier) -> bool:
+    """Give this thread one core of torch's; return False if not all workers could be started."""
+    # The first look at the number sets it up for this thread; a later one would overwrite ours.
+    torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        begun.wait(_START_S)
+    except threading.BrokenBarrierError:
+        return False
+    return True
+
+
+def _tokenising_error(job: Job, error: BaseException) -> BaseException:
     if isinstance(error, RerankError):
         return error
+    failure: RerankError
     if is_out_of_memory(error):
-        failure: RerankError = OutOfMemoryError(
+        failure = OutOfMemoryError(
             f"the tokens of up to {job.n_pairs} pairs do not fit into memory ({error}); "
             "send fewer or shorter passages"
         )

@@ -46,12 +46,6 @@ class TextEncoder(Protocol):
         more than ``limit`` of them.
         """
 
-    def part_end(self, text: str, start: int, n_chars: int) -> int:
-        """Return where the part of ``text`` from ``start`` ends, after about ``n_chars``.
-
-        The ids of such parts, end to end, are the ids of the text.
-        """
-
 
 def text_encoder(
     tokenizer: tokenizers.Tokenizer, *, seen_passages_bytes: int = SEEN_PASSAGES_BYTES
@@ -95,9 +89,6 @@ class TokenizerEncoder:
             rows += (frozen(np.array(encoding.ids, np.int32)) for encoding in encodings)
         return rows
 
-    def part_end(self, text: str, start: int, n_chars: int) -> int:
-        return len(text)  # nothing is known of where such a tokenizer may be cut
-
 
 class RememberingEncoder:
     """Remembers what ``encoder`` answered for the texts seen last, by content.
@@ -132,9 +123,6 @@ class RememberingEncoder:
                 rows[index] = found[texts[index]]
             self._remember(found)
         return [ids for ids in rows if ids is not None]
-
-    def part_end(self, text: str, start: int, n_chars: int) -> int:
-        return self._encoder.part_end(text, start, n_chars)
 
     def _remember(self, found: dict[str, TokenIds | None]) -> None:
         # Not to remember costs less than to wait, and a process that was forked while another

@@ -40,11 +40,6 @@ class Sequences:
     starts: Int64Array
     truncated: npt.NDArray[np.bool_]
 
-    @classmethod
-    def none(cls) -> Sequences:
-        integers = np.empty(0, np.int64)
-        return cls([], [], integers, integers, integers, np.empty(0, np.bool_))
-
 
 def longest_first(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
     """Return how many tokens of each are kept in ``room``, as transformers' ``longest_first`` does.
@@ -83,11 +78,6 @@ class PairEncoder:
                 f"ones, one of the query, one of the passage), got {max_length}"
             )
 
-    def read(self, passage: str, start: int, n_chars: int) -> tuple[TokenIds, int]:
-        """Return the ids of about ``n_chars`` of ``passage``, and where the next ones begin."""
-        end = self._texts.part_end(passage, start, n_chars)
-        return self._texts.encode([passage[start:end]])[0], end
-
     def sequences(
         self,
         queries: Sequence[str],
@@ -95,18 +85,14 @@ class PairEncoder:
         *,
         max_length: int | Int64Array,
         windows: bool,
-        passage_ids: list[TokenIds] | None = None,
     ) -> Sequences:
         """Return the sequences of ``zip(queries, passages)``, none longer than ``max_length``.
 
-        ``max_length`` is in tokens, one for all pairs or one a pair (n_pairs,). ``passage_ids``
-        are the ids of the passages where these have been read already.
+        ``max_length`` is in tokens, one for all pairs or one a pair (n_pairs,).
         """
         room = max_length - self._template.n_special
         distinct = list(dict.fromkeys(queries))
-        if passage_ids is not None:
-            query_ids = self._texts.encode(distinct)
-        elif windows or max(map(len, passages), default=0) <= LONG_TEXT_CHARS:
+        if windows or max(map(len, passages), default=0) <= LONG_TEXT_CHARS:
             both = self._texts.encode([*distinct, *passages])
             query_ids, passage_ids = both[: len(distinct)], both[len(distinct) :]
         else:

@@ -124,16 +124,6 @@ class WordPieceEncoder:
             for text in texts
         ]
 
-    def part_end(self, text: str, start: int, n_chars: int) -> int:
-        end = start + n_chars
-        if end >= len(text):
-            return len(text)
-        before = max(text.rfind(space, start, end) for space in WHITESPACE)
-        if before >= 0:
-            return before + 1
-        after = SPACE.search(text, end)
-        return len(text) if after is None else after.end()
-
     def _forget(self) -> None:
         self._words = {**self._first, END_OF_TEXT: _as_bytes([END_ID])}
 
