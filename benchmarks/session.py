@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from rerank_plugins.progress import Advance
 from rerank_plugins.workloads import BULK, ScoreCalls, Texts, Timing, Workload, measure
 
 # How far a contestant's scores may be from the reference's before it is not timed. What it really
@@ -32,25 +33,26 @@ class Session:
     def run(self, contestants: dict[str, ScoreCalls], workload: Workload) -> list[Timing]:
         gc.collect()
         workload = sized(workload, smoke=self._smoke)
-        done = 0
-
-        def on_repeat() -> None:
-            nonlocal done
-            done += 1
-            self.tell(f"{self.model}, {workload.name}: {done} of {self.repeats + 1}")
-
         timings = measure(
             contestants,
             workload,
             repeats=self.repeats,
             seed=workload.n_pairs,
             tokens_per_word=self.tokens_per_word,
-            on_repeat=on_repeat,
+            progress=self,
             check=self._check,
         )
         for timing in timings:
             self.add(timing)
         return timings
+
+    def step(self, what: str, total: int, unit: str = "", done: int = 0) -> Advance:
+        def advance(n_units: int) -> None:
+            nonlocal done
+            done += n_units
+            self.tell(f"{self.model}, {what}: {done} of {total}")
+
+        return advance
 
     def add(self, timing: Timing) -> None:
         self.timings.append({"model": self.model, **timing.as_dict()})

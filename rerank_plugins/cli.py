@@ -7,13 +7,16 @@ Each command is a module of `rerank_plugins.commands` with ``configure(parser)``
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from rerank_plugins import __version__
-from rerank_plugins.errors import RerankError
+from rerank_plugins.errors import ModelLoadError, RerankError
+from rerank_plugins.models import known_models
+from rerank_plugins.terminal import harmless
 
 COMMANDS = {
     "demo": "answer questions about Python from Python's own documentation",
@@ -35,13 +38,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except RerankError as error:
-        sys.stderr.write(f"rerank-plugins: {error}\n")
-        return 1
+        return _failed(f"{error}{_suggestion(error, arguments)}")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # of a file that is written: a full disk, no permission
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(f"{where}{error.strerror or error}")
+
+
+def _failed(message: str) -> int:
+    """Say it in one line, whatever foreign text is in it."""
+    sys.stderr.write(f"rerank-plugins: {harmless(message)}\n")
+    return 1
+
+
+def _suggestion(error: RerankError, arguments: argparse.Namespace) -> str:
+    """Name the known model that was probably meant, where one could not be had."""
+    if not isinstance(error, ModelLoadError):
+        return ""
+    known = [name for model in known_models() for name in model.names]
+    given = getattr(arguments, "model", None) or []
+    for model in [given] if isinstance(given, str) else given:
+        close = difflib.get_close_matches(model, known, n=1, cutoff=0.75)
+        if close and model not in known:
+            return f"; did you mean {close[0]!r}?"
+    return ""
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:

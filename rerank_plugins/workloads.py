@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import pairwise
 
+from rerank_plugins.progress import Progress, Silent
+
 # Token lengths of query and passage together, as pairs of MS MARCO have them: quantile, tokens.
 MS_MARCO_LENGTHS = ((0.0, 27), (0.5, 101), (0.95, 159), (1.0, 232))
 LONG_LENGTHS = ((0.0, 300), (1.0, 900))
@@ -138,7 +140,7 @@ def measure(
     repeats: int,
     seed: int,
     tokens_per_word: float = 1.2,
-    on_repeat: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
     check: Callable[[str, list[list[float]], list[list[float]]], None] | None = None,
 ) -> list[Timing]:
     """Time every contestant on the same text, taking turns, with a warm-up that is not counted.
@@ -150,6 +152,7 @@ def measure(
     call_s: dict[str, list[float]] = {name: [] for name in contestants}
     texts = Texts(seed, tokens_per_word=tokens_per_word)
     calls = texts.calls(workload)
+    advance = (progress or Silent()).step(workload.name, repeats + 1, "repeats")
     for repeat in range(repeats + 1):
         if repeat and workload.seen:
             calls = [(texts.words(QUERY_WORDS), passages) for _, passages in calls]
@@ -167,7 +170,7 @@ def measure(
                 reference = reference or scores
                 if check is not None:
                     check(name, scores, reference)
-        on_repeat()
+        advance(1)
     return [
         Timing(name, workload.name, workload.n_pairs, seconds[name], call_s[name])
         for name in contestants

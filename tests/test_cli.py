@@ -151,8 +151,8 @@ def test_rerank_as_json_keeps_ids_titles_and_top_n(
     assert found["model"] == EMBEDDED_MODEL
     assert found["score_unit"] == "logit"
     first, second = found["ranking"]
-    assert (first["id"], first["index"], first["rank"]) == ("7", 1, 0)
-    assert first["text"] == f"Leaves {PASSAGES[1]}"
+    assert (first["id"], first["index"], first["rank"]) == ("7", 1, 1)
+    assert first["passage"] == f"Leaves {PASSAGES[1]}"
     assert second["score"] < first["score"]
 
 
@@ -168,9 +168,9 @@ def test_rerank_reads_standard_input(
     ("content", "options", "message"),
     [
         ("", [], "no passages in {path}"),
-        ('{"text": "a"}\n[1]\n', ["--jsonl"], "{path}, line 2: "),
-        ('{"body": "a"}', ["--jsonl"], "{path}, line 1: KeyError('text')"),
-        ("a", ["--top-n", "0"], "top_n must be at least 1"),
+        ('{"text": "a"}\n[1]\n', ["--jsonl"], "{path}:2: a JSON array, where an object"),
+        ('{"body": "a"}', ["--jsonl"], '{path}:1: no string "text"; expected an object'),
+        ("a", ["--top-n", "0"], "--top-n must be at least 1"),
     ],
 )
 def test_unusable_input_is_named(
@@ -188,4 +188,56 @@ def test_unusable_input_is_named(
 
 def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rerank", "--query", "x", str(tmp_path / "none.txt")]) == 1
-    assert "none.txt cannot be read as text" in capsys.readouterr().err
+    assert "none.txt cannot be read: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("query", ["", "  "])
+def test_an_empty_question_is_refused(query: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rerank", "-q", query]) == 1
+    assert "--query is empty" in capsys.readouterr().err
+
+
+def test_a_json_array_is_not_taken_for_a_passage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "passages.txt"
+    path.write_text('[{"text": "a"}, {"text": "b"}]')
+    assert main(["rerank", "-q", "x", str(path)]) == 1
+    assert f"{path}:1: looks like JSON" in capsys.readouterr().err
+
+
+def test_foreign_text_cannot_move_the_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "passages.jsonl"
+    rows = [{"id": "\x1b]0;owned\x07\n 9.9 fake", "text": "a \x1b[2J b \u202e c [red]d[/red]"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["rerank", "-q", "x", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 1
+    assert shown.rstrip("\n").isprintable()
+    assert "[red]d[/red]" in shown
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_any_locale_prints_every_passage(tmp_path: Path, more: list[str]) -> None:
+    path = tmp_path / "passages.txt"
+    path.write_bytes("\ufeffplain\nparty \U0001f389 list\n東京\n".encode())
+    done = subprocess.run(
+        [sys.executable, "-m", "rerank_plugins", "rerank", "-q", "list", str(path), *more],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=True,
+    )
+    if more:
+        passages = {row["passage"] for row in json.loads(done.stdout.decode("utf-8"))["ranking"]}
+        assert passages == {"plain", "party \U0001f389 list", "東京"}
+    else:
+        assert "\\u6771\\u4eac" in done.stdout.decode("cp1252")
+
+
+def test_a_misspelt_model_is_answered_with_the_known_one(
+    passages_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rerank", "-q", "x", "-m", "embeded", str(passages_file)]) == 1
+    assert "did you mean 'embedded'?" in capsys.readouterr().err

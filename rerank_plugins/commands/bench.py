@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections.abc import Sequence
+from importlib.resources import files
 from importlib.util import find_spec
-from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from rerank_plugins.commands.display import CommandProgress, print_json, wide_console
+from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.models import EMBEDDED_MODEL
+from rerank_plugins.terminal import harmless
 from rerank_plugins.workloads import (
     BULK,
     BULK_SEEN,
@@ -42,22 +42,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = DESCRIPTION
-    parser.add_argument("--model", default=EMBEDDED_MODEL, help="Hub id, folder or 'embedded'")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    parser.add_argument(
+        "-m", "--model", default=EMBEDDED_MODEL, help="Hub id, folder or 'embedded'"
+    )
+    parser.add_argument(
+        "-d", "--device", help="cpu, cuda, cuda:1, mps (default: the best there is)"
+    )
     parser.add_argument("--dtype", default="auto", help="float32, float16, bfloat16 or int8")
     parser.add_argument("--max-length", type=int, help="tokens a pair (default: the model's)")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("-r", "--repeats", type=int, default=5, metavar="N")
     parser.add_argument(
         "--workload", nargs="+", choices=sorted(WORKLOADS), default=list(WORKLOADS), metavar="NAME"
     )
     parser.add_argument("--alone", action="store_true", help="leave sentence-transformers out")
-    parser.add_argument("--json", action="store_true", help="print the raw timings as JSON")
+    parser.add_argument("-j", "--json", action="store_true", help="print the raw timings as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, with progress on standard error, and print one table or JSON."""
     from rerank_plugins.registry import shared_scorer
 
+    if arguments.repeats < 1:
+        raise InvalidArgumentError(f"--repeats must be at least 1, got {arguments.repeats}")
     scorer = shared_scorer(
         arguments.model,
         device=arguments.device,
@@ -86,19 +92,14 @@ def run(arguments: argparse.Namespace) -> int:
                 for a, b in zip(row, other, strict=True)
             )
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with CommandProgress() as progress:
         for name in arguments.workload:
-            task = progress.add_task(name, total=arguments.repeats + 1)
-
-            def advance(task: Any = task) -> None:
-                progress.advance(task)
-
             timings += measure(
                 contestants,
                 WORKLOADS[name],
                 repeats=arguments.repeats,
                 seed=0,
-                on_repeat=advance,
+                progress=progress,
                 check=compare,
             )
     largest = max(differences, default=None)
@@ -112,23 +113,25 @@ def run(arguments: argparse.Namespace) -> int:
             "largest_score_difference": largest,
             "timings": [timing.as_dict() for timing in timings],
         }
-        Console().print_json(json.dumps(report))
+        print_json(report)
         return 0
-    Console().print(_table(arguments.model, scorer.device, timings, ours))
+    console = wide_console()
+    console.print(_table(arguments.model, scorer.device, timings, ours))
     if largest is not None:
-        Console().print(f"largest difference of scores to {PEER} (float32): {largest:.1e}")
+        console.print(f"largest difference of scores to {PEER} (float32): {largest:.1e}")
     return 0
 
 
 def _peer(arguments: argparse.Namespace, device: str, max_length: int) -> ScoreCalls:
     from sentence_transformers import CrossEncoder
 
-    from rerank_plugins.cross_encoder.checkpoint.hub import model_folder
-
+    embedded = str(files("rerank_plugins") / EMBEDDED_MODEL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = CrossEncoder(
-            str(model_folder(arguments.model)), device=device, max_length=max_length
+            embedded if arguments.model == EMBEDDED_MODEL else arguments.model,
+            device=device,
+            max_length=max_length,
         )
 
     def score(calls: Sequence[Call]) -> list[list[float]]:
@@ -144,7 +147,7 @@ def _regrouped(flat: list[float], calls: Sequence[Call]) -> list[list[float]]:
 
 
 def _table(model: str, device: str, timings: list[Timing], ours: str) -> Table:
-    table = Table(title=f"{model} on {device}: medians")
+    table = Table(title=f"{harmless(model)} on {device}: medians")
     for column in ("workload", "contestant", "pairs", "docs/s", "p50 ms", "p99 ms", "ratio"):
         table.add_column(
             column, justify="left" if column in ("workload", "contestant") else "right"

@@ -1,9 +1,8 @@
-"""What a person sees of a command: foreign text made harmless, tables, JSON, and progress."""
+"""What a command shows: text, JSON, tables and progress."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from types import TracebackType
@@ -12,23 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rerank_plugins.progress import Advance
+from rerank_plugins.terminal import harmless
 
-__all__ = ["CommandProgress", "harmless", "print_json", "wide_console", "write_out"]
+__all__ = ["CommandProgress", "print_json", "wide_console", "write_out"]
 
 SECONDS_BETWEEN_LINES = 10.0
-# Control characters, those that turn the direction of writing, and line separators.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def harmless(text: str) -> str:
-    r"""Return foreign text for one line of a terminal: control characters as their escapes.
-
-    >>> print(harmless("a\x1b[2Jb\n"))
-    a\x1b[2Jb\n
-    """
-    return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def write_out(text: str) -> None:

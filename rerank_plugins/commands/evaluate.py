@@ -64,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     what = parser.add_argument_group("what to measure")
     what.add_argument(
+        "-m",
         "--model",
         nargs="+",
         action="extend",
@@ -88,11 +89,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "half of the queries and used on the other, both ways round",
     )
     scorer = parser.add_argument_group("how the models run")
-    scorer.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    scorer.add_argument(
+        "-d", "--device", help="cpu, cuda, cuda:1, mps (default: the best there is)"
+    )
     scorer.add_argument("--dtype", help="float32, float16, bfloat16, int8 (default: auto)")
     scorer.add_argument("--max-length", type=int, metavar="TOKENS", help="a pair's length at most")
     out = parser.add_argument_group("output")
     out.add_argument(
+        "-o",
         "--output",
         type=Path,
         default=Path("evaluation"),
@@ -106,7 +110,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "own in --output; the shares' runs concatenate to the whole",
     )
     out.add_argument("--restart", action="store_true", help="discard what was reranked before")
-    out.add_argument("--json", action="store_true", help="print the report as JSON, not as a table")
+    out.add_argument(
+        "-j", "--json", action="store_true", help="print the report as JSON, not as a table"
+    )
     out.add_argument(
         "--plot",
         type=Path,

@@ -17,6 +17,7 @@ from rich.table import Table
 from rerank_plugins.evaluation.measures import Values
 from rerank_plugins.evaluation.resume import QueryTime
 from rerank_plugins.evaluation.significance import holm, randomisation_test
+from rerank_plugins.terminal import harmless
 from rerank_plugins.written_files import whole_file
 
 __all__ = ["FIRST_STAGE", "Comparison", "Report", "Speed", "System", "compared", "environment"]
@@ -132,7 +133,7 @@ class Report:
                 if speed
                 else ["", "", ""]
             )
-            table.add_row(system.name, *cells)
+            table.add_row(harmless(system.name), *cells)
         return table
 
     def models_table(self) -> Table | None:
@@ -145,7 +146,11 @@ class Report:
             table.add_column(name, justify="right" if name in ("difference", "p") else "left")
         for row in rows:
             table.add_row(
-                row.measure, row.system, row.baseline, f"{row.difference:+.4f}", _p(row.p_holm)
+                row.measure,
+                harmless(row.system),
+                harmless(row.baseline),
+                f"{row.difference:+.4f}",
+                _p(row.p_holm),
             )
         return table
 
@@ -169,7 +174,7 @@ class Report:
                 + (", Holm over the models." if len(self.systems) > 2 else ".")
             )
         lines += [
-            f"{system.name}: first-stage weights {system.first_stage_weights[0]:g} and "
+            f"{harmless(system.name)}: first-stage weights {system.first_stage_weights[0]:g} and "
             f"{system.first_stage_weights[1]:g}, each fitted on the other half of the queries."
             for system in self.systems
             if system.first_stage_weights
