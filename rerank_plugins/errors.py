@@ -24,7 +24,9 @@ A message names the value, what was expected, and what to do next.
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
+from collections.abc import Iterable
 
 __all__ = [
     "DataFormatError",
@@ -44,6 +46,7 @@ __all__ = [
     "ScoringError",
     "UnsupportedModelError",
     "require_extra",
+    "unknown_name",
 ]
 
 
@@ -126,6 +129,18 @@ def require_extra(*modules: str, extra: str, purpose: str) -> None:
             f"{purpose} needs {', '.join(missing)}, not installed here: "
             f"pip install 'rerank_plugins[{extra}]'"
         )
+
+
+def unknown_name(problem: str, name: object, known: Iterable[str], *, kind: str) -> str:
+    """Return the message for a name that is not one of ``known``, with the closest that is.
+
+    >>> unknown_name("no option 'devise'", "devise", ["dtype", "device"], kind="options")
+    "no option 'devise'; did you mean 'device'? known options: device, dtype"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{problem}; {hint}known {kind}: {', '.join(names)}"
 
 
 def _installed(module: str) -> bool:

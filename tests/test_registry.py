@@ -7,6 +7,7 @@ import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkpoints import write_card
@@ -34,6 +35,35 @@ def test_settings_that_mean_the_same_give_the_same_object(folder: Path) -> None:
     first = shared_scorer(str(folder), device="cpu")
     assert shared_scorer(folder, device="cpu", dtype="auto", revision=None) is first  # type: ignore[arg-type]
     assert shared_scorer(str(folder), device="cpu", max_length=64) is not first
+
+
+def test_one_model_loads_once_under_every_spelling(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shared_scorer(str(folder), device="cpu")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder.parent)
+    assert shared_scorer(f"./{folder.name}", device=["cpu"]) is first
+    assert shared_scorer(str(tmp_path / "link"), device="cpu", dtype="float32") is first
+    assert shared_scorer(str(folder), device="cpu", max_length=first.max_length) is first
+
+
+def test_a_relative_path_is_read_where_the_process_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    scorer = shared_scorer(folder.name, device="cpu")
+    pickled = pickle.dumps(scorer)
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickled) is scorer
+    with pytest.raises(ModelLoadError):
+        shared_scorer(f"./{folder.name}", device="cpu")
+
+
+@pytest.mark.parametrize("device", [0, -1, ["cpu", 1], 1.5])
+def test_a_device_that_is_no_name_is_the_callers_mistake(device: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="device must be a name such as 'cpu' or 'cuda:0'"):
+        shared_scorer("embedded", device=device)
 
 
 def test_threads_that_ask_at_once_load_one_model(folder: Path) -> None:
@@ -84,6 +114,6 @@ def test_a_model_that_failed_to_load_can_be_asked_for_again(tmp_path: Path) -> N
         ({"long_documents": ["max"]}, "long_documents must be one of"),
     ],
 )
-def test_a_wrong_option_is_refused_by_name(options: dict[str, object], says: str) -> None:
+def test_a_wrong_option_is_refused_by_name(options: dict[str, Any], says: str) -> None:
     with pytest.raises((InvalidTypeError, InvalidArgumentError), match=says):
         shared_scorer("embedded", **options)

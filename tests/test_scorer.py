@@ -207,7 +207,7 @@ def test_an_unusable_argument_is_named(
 
 def test_an_unknown_option_of_the_registry_is_named_with_the_nearest(folder: str) -> None:
     with pytest.raises(TypeError, match=r"'max_lenght'; did you mean 'max_length'"):
-        shared_scorer(folder, max_lenght=128)
+        shared_scorer(folder, max_lenght=128)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

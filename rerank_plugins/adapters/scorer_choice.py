@@ -6,11 +6,11 @@ the bare package does not.
 
 from __future__ import annotations
 
-import difflib
-import os
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from dataclasses import Field as Field_
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -19,11 +19,11 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
-    field_validator,
+    create_model,
 )
 
-from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
-from rerank_plugins.models import DEFAULT_MODEL
+from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, unknown_name
+from rerank_plugins.options import ScorerOptions
 from rerank_plugins.ranking import Scorer
 
 # Keywords of sentence-transformers' CrossEncoder, and what they are here.
@@ -32,6 +32,9 @@ _CROSS_ENCODER_NAMES = {
     **{name: name for name in (*_SAME_NAMES, "token", "max_length")},
     "cache_dir": "cache_folder",
 }
+
+
+_OPTION_NAMES = [option.name for option in fields(ScorerOptions)]
 
 
 class _Loaded:
@@ -53,7 +56,30 @@ class _Loaded:
         return (_Loaded, ())
 
 
-class ScorerSettings(BaseModel):
+def _field(option: Field_[Any]) -> Any:
+    secret = option.name == "token"  # never dumped
+    return Field(default=option.default, frozen=True, exclude=secret, repr=not secret)
+
+
+if TYPE_CHECKING:
+
+    class _OptionFields(BaseModel):
+        model: str
+        token: SecretStr | bool | None
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    # The options as fields, under their own types.
+    _TYPES = {**get_type_hints(ScorerOptions), "token": SecretStr | bool | None}
+    _OptionFields = create_model(
+        "_OptionFields",
+        __config__=ConfigDict(protected_namespaces=()),
+        **{option.name: (_TYPES[option.name], _field(option)) for option in fields(ScorerOptions)},
+    )
+
+
+class ScorerSettings(_OptionFields):
     """Which scorer: an object given as ``scorer``, else the process-wide one of these settings."""
 
     model_config = ConfigDict(
@@ -63,19 +89,8 @@ class ScorerSettings(BaseModel):
         protected_namespaces=(),
     )
 
-    model: str = Field(default=DEFAULT_MODEL, frozen=True)
-    # Never dumped: a scorer holds weights or connections, a token is a secret.
+    # Never dumped: a scorer holds weights or connections.
     scorer: Scorer | None = Field(default=None, exclude=True, repr=False, frozen=True)
-    revision: str | None = Field(default=None, frozen=True)
-    device: str | list[str] | None = Field(default=None, frozen=True)
-    dtype: str = Field(default="auto", frozen=True)
-    max_length: int | None = Field(default=None, frozen=True)
-    max_batch_tokens: int | None = Field(default=None, frozen=True)
-    long_documents: str = Field(default="truncate", frozen=True)
-    local_files_only: bool = Field(default=False, frozen=True)
-    token: SecretStr | bool | None = Field(default=None, exclude=True, repr=False, frozen=True)
-    cache_folder: str | None = Field(default=None, frozen=True)
-    trust_remote_code: bool = Field(default=False, frozen=True)
 
     # The names under which a framework's own class takes one setting, or a dict of them.
     other_names: ClassVar[Mapping[str, str]] = {}
@@ -91,21 +106,9 @@ class ScorerSettings(BaseModel):
             if name not in known:
                 raise _unknown_keyword(type(self).__name__, name, known)
         try:
-            super().__init__(**self._one_scorer(self._own_names(settings)))
+            super().__init__(**self._checked(self._one_scorer(self._own_names(settings))))
         except ValidationError as error:
             raise _first_error(error) from None
-
-    @field_validator("model", "cache_folder", mode="before")
-    @classmethod
-    def _path_as_text(cls, value: object) -> object:
-        return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-    @field_validator("device", "dtype", mode="before")
-    @classmethod
-    def _torch_value_as_text(cls, value: object) -> object:
-        # torch.device("cuda:1") and torch.float16 are as good as their names.
-        from_torch = type(value).__module__.partition(".")[0] == "torch"
-        return str(value).removeprefix("torch.") if from_torch else value
 
     @classmethod
     def _own_names(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +130,20 @@ class ScorerSettings(BaseModel):
         return own
 
     @classmethod
+    def _checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return ``settings`` with the scorer's options checked, once, by `ScorerOptions`."""
+        given = {name: settings[name] for name in _OPTION_NAMES if name in settings}
+        if settings.get("scorer") is None:
+            token = given.get("token")
+            if isinstance(token, SecretStr):
+                given["token"] = token.get_secret_value()
+            options = ScorerOptions(**given)
+            for name in given:
+                value = getattr(options, name)
+                settings[name] = list(value) if isinstance(value, tuple) else value
+        return settings
+
+    @classmethod
     def _one_scorer(cls, settings: dict[str, Any]) -> dict[str, Any]:
         """Return ``settings`` in which ``scorer`` and ``model`` say the same thing."""
         scorer = settings.get("scorer")
@@ -141,11 +158,12 @@ class ScorerSettings(BaseModel):
                 "give an object with score(query, passages), ascore(query, passages), model and "
                 "score_unit"
             )
-        for name, option in ScorerSettings.model_fields.items():
-            value = settings.get(name, option.default)
-            if name not in ("model", "scorer") and value != option.default:
+        for option in fields(ScorerOptions):
+            if option.name != "model" and settings.get(option.name, option.default) != (
+                option.default
+            ):
                 raise InvalidArgumentError(
-                    f"{name} has no effect on a scorer that exists already; set it where "
+                    f"{option.name} has no effect on a scorer that exists already; set it where "
                     f"{type(scorer).__name__} is made, or give model= in place of scorer="
                 )
         if settings.setdefault("model", scorer.model) != scorer.model:
@@ -168,10 +186,11 @@ class ScorerSettings(BaseModel):
     def _options(self) -> dict[str, Any]:
         """Return the model and those options of its scorer that are not the default."""
         options = {}
-        for name, option in ScorerSettings.model_fields.items():
-            value = getattr(self, name)
-            if name == "model" or (name != "scorer" and value != option.default):
-                options[name] = value.get_secret_value() if isinstance(value, SecretStr) else value
+        for option in fields(ScorerOptions):
+            value = getattr(self, option.name)
+            if option.name == "model" or value != option.default:
+                secret = isinstance(value, SecretStr)
+                options[option.name] = value.get_secret_value() if secret else value
         return options
 
     def _scorer_at_hand(self) -> Scorer | None:
@@ -239,11 +258,8 @@ def cross_encoder_options(name: str, kwargs: object) -> dict[str, Any]:
 
 
 def _unknown_keyword(owner: str, name: str, known: Sequence[str]) -> InvalidTypeError:
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return InvalidTypeError(
-        f"{owner} has no keyword {name!r}; {hint}known keywords: {', '.join(sorted(known))}"
-    )
+    problem = f"{owner} has no keyword {name!r}"
+    return InvalidTypeError(unknown_name(problem, name, known, kind="keywords"))
 
 
 def _first_error(error: ValidationError) -> InvalidArgumentError:

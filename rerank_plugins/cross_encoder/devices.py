@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from rerank_plugins.cross_encoder.head_rule import HeadRule
 from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
 from rerank_plugins.errors import DeviceError, InvalidArgumentError
+from rerank_plugins.options import ScorerOptions
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 Forward = Callable[[PackedPairs], Tensor]
@@ -40,7 +41,7 @@ def resolve_devices(device: str | Sequence[str] | None) -> list[torch.device]:
     """Return the devices that a ``device`` argument names; None picks CUDA, then MPS, then CPU."""
     if device is None:
         if torch.cuda.is_available():
-            return [torch.device("cuda")]
+            return [torch.device("cuda", torch.cuda.current_device())]
         return [torch.device("mps" if torch.backends.mps.is_available() else "cpu")]
     names = [device] if isinstance(device, (str, torch.device)) else list(device)
     if not names:
@@ -61,9 +62,27 @@ def _resolve(name: str | torch.device) -> torch.device:
         raise DeviceError(f"device {name!r} is not supported; {hint}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"device {name!r} does not exist; {hint}")
+    if str(device) == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
     if device.type == "mps" and "mps" not in available:
         raise DeviceError(f"device {name!r} does not exist; {hint}")
     return device
+
+
+def resolved(options: ScorerOptions) -> ScorerOptions:
+    """Return ``options`` with the devices and the dtype that they become on this machine.
+
+    ``"cuda"`` is the CUDA device that is current now. Raises `DeviceError` and
+    `InvalidArgumentError`.
+    """
+    devices = resolve_devices(options.device)
+    dtypes = {resolve_dtype(options.dtype, each) for each in devices}
+    if len(dtypes) > 1:
+        raise InvalidArgumentError(
+            f"dtype='auto' means {' and '.join(sorted(dtypes))} on {options.device!r}; "
+            "name one dtype"
+        )
+    return replace(options, device=tuple(str(each) for each in devices), dtype=dtypes.pop())
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> str:

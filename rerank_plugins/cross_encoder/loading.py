@@ -58,7 +58,7 @@ def load_model(
     device: str | Sequence[str] | None,
     dtype: str,
     local_files_only: bool,
-    token: str | None,
+    token: str | bool | None,
     cache_folder: str | None,
     trust_remote_code: bool,
 ) -> Model:

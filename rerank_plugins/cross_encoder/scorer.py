@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rerank_plugins.cross_encoder.arguments import (
-    check_choice,
     check_count,
     check_timeout,
     unzipped,
@@ -25,13 +24,11 @@ from rerank_plugins.cross_encoder.scheduling.stats import Stats
 from rerank_plugins.cross_encoder.scheduling.waiting import take_turn, wait, wait_async
 from rerank_plugins.cross_encoder.tracing import score_span
 from rerank_plugins.errors import InvalidArgumentError
-from rerank_plugins.models import DEFAULT_MODEL
+from rerank_plugins.options import ScorerOptions, takes_options
 from rerank_plugins.ranking import ScoreUnit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-LongDocuments = Literal["truncate", "max"]
 
 
 class Window(NamedTuple):
@@ -70,70 +67,49 @@ class CrossEncoderScorer:
     True
     """
 
-    def __init__(
-        self,
-        model: str = DEFAULT_MODEL,
-        *,
-        revision: str | None = None,
-        device: str | Sequence[str] | None = None,
-        dtype: str = "auto",
-        max_length: int | None = None,
-        max_batch_tokens: int | None = None,
-        long_documents: LongDocuments = "truncate",
-        local_files_only: bool = False,
-        token: str | None = None,
-        cache_folder: str | None = None,
-        trust_remote_code: bool = False,
-        max_queued_pairs: int | None = None,
-    ) -> None:
-        model = os.fspath(model)
-        check_choice("long_documents", long_documents, ("truncate", "max"))
-        check_count("max_length", max_length, least=1)
-        check_count("max_batch_tokens", max_batch_tokens, least=1)
-        check_count("max_queued_pairs", max_queued_pairs, least=1)
-        self._configuration: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "max_length": max_length,
-            "max_batch_tokens": max_batch_tokens,
-            "long_documents": long_documents,
-            "local_files_only": local_files_only,
-            "token": token,
-            "cache_folder": cache_folder,
-            "trust_remote_code": trust_remote_code,
-            "max_queued_pairs": max_queued_pairs,
-        }
+    @takes_options(ScorerOptions)
+    def __init__(self, options: ScorerOptions) -> None:
         self._loaded: Model = load_model(
-            model,
-            revision=revision,
-            device=device,
-            dtype=dtype,
-            local_files_only=local_files_only,
-            token=token,
-            cache_folder=cache_folder,
-            trust_remote_code=trust_remote_code,
+            options.model,
+            revision=options.revision,
+            device=options.device,
+            dtype=options.dtype,
+            local_files_only=options.local_files_only,
+            token=options.token,
+            cache_folder=options.cache_folder,
+            trust_remote_code=options.trust_remote_code,
         )
-        self.model = model
-        self.max_length = self._checked_length(max_length)
-        self._windows = long_documents == "max"
+        self.model = options.model
+        self._given = options
+        self.options = self.resolved(options)
+        self.max_length = self._checked_length(options.max_length)
+        self._windows = options.long_documents == "max"
         planner = Planner(
             self._loaded.encoder,
-            max_batch_tokens=max_batch_tokens or self._loaded.max_batch_tokens,
+            max_batch_tokens=options.max_batch_tokens or self._loaded.max_batch_tokens,
             n_workers=sum(replica.n_workers for replica in self._loaded.replicas),
         )
         self._queue = ScoringQueue(
             self._loaded.replicas,
             planner,
-            name=model,
-            max_queued_pairs=max_queued_pairs,
+            name=self.model,
+            max_queued_pairs=options.max_queued_pairs,
             survives_fork=all(name == "cpu" for name in self._loaded.device_names),
         )
         # A scorer that nobody holds any more must not leave its threads behind.
         close = functools.partial(self._queue.close, join=False)
         self._finalizer = weakref.finalize(self, forking.run_elsewhere, close)
         self._finalizer.atexit = False  # at exit the queue closes itself, in order
+
+    def resolved(self, options: ScorerOptions) -> ScorerOptions:
+        """Return ``options`` with what this scorer's model and devices make of None and "auto"."""
+        return replace(
+            options,
+            device=tuple(self._loaded.device_names),
+            dtype=self._loaded.dtype,
+            max_length=options.max_length or self._loaded.max_length,
+            max_batch_tokens=options.max_batch_tokens or self._loaded.max_batch_tokens,
+        )
 
     @property
     def score_unit(self) -> ScoreUnit:
@@ -267,7 +243,7 @@ class CrossEncoderScorer:
     def __reduce__(self) -> tuple[object, ...]:
         # As configuration, never as weights, and never with the secret; and through the registry,
         # so that many copies of one pickle in a process still share one model.
-        return (_restored, ({**self._configuration, "token": None},))
+        return (_restored, (replace(self._given, token=None),))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # copies of what holds it share the one model
@@ -326,7 +302,7 @@ class CrossEncoderScorer:
         return max_length
 
 
-def _restored(configuration: dict[str, Any]) -> CrossEncoderScorer:
+def _restored(options: ScorerOptions) -> CrossEncoderScorer:
     from rerank_plugins.registry import shared_scorer
 
-    return shared_scorer(**configuration)
+    return shared_scorer(**options.changed())

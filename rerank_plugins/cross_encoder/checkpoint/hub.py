@@ -22,7 +22,7 @@ def model_folder(
     model: str,
     *,
     revision: str | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     cache_folder: str | None = None,
     local_files_only: bool = False,
     trust_remote_code: bool = False,

@@ -1,0 +1,159 @@
+"""Everything that can be chosen about a cross-encoder: one field, one option.
+
+`ScorerOptions` is what `CrossEncoderScorer` and `shared_scorer` take as keywords, the registry's
+key, what a scorer is pickled as, and the fields of the adapters. A new option is a new field here,
+its check in ``__post_init__``, and its use.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
+
+from rerank_plugins.checks import check_choice, check_whole_number, shown
+from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, unknown_name
+from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODEL
+
+LongDocuments = Literal["truncate", "max"]
+
+_P = ParamSpec("_P")
+_S = TypeVar("_S")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class ScorerOptions:
+    """The options of a `CrossEncoderScorer`, checked; its docstring says what each one means.
+
+    A ``model`` that is a folder becomes its real path, so that it stays the same model when the
+    process changes its directory. Raises `InvalidArgumentError`.
+
+    >>> ScorerOptions("embedded", max_length=128).changed()
+    {'model': 'embedded', 'max_length': 128}
+    """
+
+    model: str = DEFAULT_MODEL
+    _: KW_ONLY
+    revision: str | None = None
+    device: str | Sequence[str] | None = None
+    dtype: str = "auto"
+    max_length: int | None = None
+    max_batch_tokens: int | None = None
+    long_documents: LongDocuments = "truncate"
+    local_files_only: bool = False
+    token: str | bool | None = field(default=None, repr=False)
+    cache_folder: str | None = None
+    trust_remote_code: bool = False
+    max_queued_pairs: int | None = None
+
+    def __post_init__(self) -> None:
+        check = functools.partial(object.__setattr__, self)
+        check("model", _model(self.model))
+        check("device", _device(self.device))
+        check("dtype", _torch_name(self.dtype))
+        check("cache_folder", _path("cache_folder", self.cache_folder))
+        if self.revision is not None and not isinstance(self.revision, str):
+            raise InvalidTypeError(f"revision must be a string, got {shown(self.revision)}")
+        if self.token is not None and not isinstance(self.token, (str, bool)):
+            raise InvalidTypeError(f"token must be a string, got a {type(self.token).__name__}")
+        check_choice("long_documents", self.long_documents, get_args(LongDocuments))
+        for name in ("local_files_only", "trust_remote_code"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidTypeError(
+                    f"{name} must be True or False, a boolean; got {shown(getattr(self, name))}"
+                )
+        for name in ("max_length", "max_batch_tokens", "max_queued_pairs"):
+            value = getattr(self, name)
+            if value is not None:
+                check(name, check_whole_number(name, value, least=1))
+
+    def changed(self) -> dict[str, Any]:
+        """Return the model, and those options that are not the default."""
+        values = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        return {
+            name: value
+            for name, (value, default) in values.items()
+            if name == "model" or value != default
+        }
+
+
+def takes_options(
+    options: Callable[_P, ScorerOptions],
+) -> Callable[[Callable[[_S, ScorerOptions], _R]], Callable[Concatenate[_S, _P], _R]]:
+    """Make a method that takes `ScorerOptions` take their keywords instead.
+
+    The keywords are in the method's signature, for ``help()``, editors and type checkers. An
+    unknown one is an `InvalidTypeError` that names the closest.
+    """
+    known = inspect.signature(options)
+
+    def decorated(method: Callable[[_S, ScorerOptions], _R]) -> Callable[Concatenate[_S, _P], _R]:
+        @functools.wraps(method)
+        def call(self: _S, /, *args: _P.args, **keywords: _P.kwargs) -> _R:
+            for name in keywords:
+                if name not in known.parameters:
+                    raise InvalidTypeError(
+                        unknown_name(
+                            f"unknown scorer option {name!r}",
+                            name,
+                            known.parameters,
+                            kind="options",
+                        )
+                    )
+            return method(self, options(*args, **keywords))
+
+        first = next(iter(inspect.signature(method).parameters.values()))
+        call.__signature__ = inspect.signature(method).replace(  # type: ignore[attr-defined]
+            parameters=[first, *known.parameters.values()]
+        )
+        return call
+
+    return decorated
+
+
+def _model(model: object) -> str:
+    name = os.fspath(model) if isinstance(model, os.PathLike) else model
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"model must be a Hub id or a folder, a string; got {shown(model)}")
+    if name == EMBEDDED_MODEL:
+        return name
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
+
+
+def _path(name: str, path: object) -> str | None:
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if text is not None and not isinstance(text, str):
+        raise InvalidTypeError(f"{name} must be a path, got {shown(path)}")
+    return text
+
+
+def _device(device: object) -> str | tuple[str, ...] | None:
+    """Return device names as text: a torch.device is as good as its name."""
+    if device is None:
+        return None
+    if isinstance(device, (list, tuple)):
+        if not device:
+            raise InvalidArgumentError("device is an empty list; name at least one, such as 'cpu'")
+        return tuple(_device_name(each) for each in device)
+    return _device_name(device)
+
+
+def _device_name(device: object) -> str:
+    name = _torch_name(device)
+    if not isinstance(name, str):
+        raise InvalidTypeError(
+            f"device must be a name such as 'cpu' or 'cuda:0', or a list of names; "
+            f"got {shown(device)}"
+        )
+    return name
+
+
+def _torch_name(value: Any) -> Any:
+    from_torch = type(value).__module__.partition(".")[0] == "torch"
+    return str(value).removeprefix("torch.") if from_torch else value
