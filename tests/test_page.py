@@ -11,6 +11,7 @@ import pytest
 from conformance.scorers import FailingScorer, RecordingScorer
 from live_server import ready, serving
 
+from rerank_plugins import shared_scorer
 from rerank_plugins.errors import OverloadedError
 from rerank_plugins.serving import ServedModel, ServerOptions
 
@@ -137,3 +138,19 @@ def test_a_missing_key_and_a_full_queue_are_told_in_words(page: Page) -> None:
         fill(page, "good")
         rank(page)
         expect(page.get_by_role("status")).to_contain_text("Try again in 1 s")
+
+
+def test_a_long_passage_shows_the_part_that_its_score_comes_from(page: Page) -> None:
+    long = "the river flows through town and on " * 300
+    with serving(shared_scorer("embedded", device="cpu")) as client:
+        page.goto(str(ready(client).base_url))
+        fill(page, "list.sort() sorts a list in place", long, query="how do I sort a list?")
+        rank(page)
+        expect(page.get_by_text("Cut: its end was not read.")).to_have_count(1)
+        expect(page.locator("mark")).to_have_count(1)
+        if folder := os.environ.get("SCREENSHOTS"):  # to look at
+            page.screenshot(path=f"{folder}/page_1280.png", full_page=True)
+            page.set_viewport_size({"width": 390, "height": 800})
+            page.screenshot(path=f"{folder}/page_390.png", full_page=True)
+            page.emulate_media(color_scheme="dark")
+            page.screenshot(path=f"{folder}/page_dark.png", full_page=True)

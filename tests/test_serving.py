@@ -214,6 +214,26 @@ def test_real_scores_are_equal_through_every_shape(real: httpx.Client) -> None:
         assert got == pytest.approx(wanted, abs=1e-6)
 
 
+def test_a_long_document_is_read_to_the_models_length_and_said_so(real: httpx.Client) -> None:
+    long = "a tuple is immutable " * 2_000
+    answer = rerank(real, "what is a tuple?", ["short", long], return_windows=True)
+    cut = next(row for row in answer["results"] if row["index"] == 1)
+    assert cut["truncated"] is True
+    assert 0 < cut["window"]["end"] < len(long)
+    assert answer["meta"]["warnings"] == ["documents cut to the model's length: 1"]
+    body = {"query": "what is a tuple?", "documents": ["short", long], "truncate": False}
+    refused = real.post("/v1/rerank", json=body)
+    assert refused.status_code == 400
+    assert "documents[1]" in refused.json()["message"]
+
+
+def test_tokens_are_counted(real: httpx.Client) -> None:
+    response = real.post("/v1/rerank", json={"query": "a b", "documents": ["c d e", "f"]})
+    # [CLS] a b [SEP] c d e [SEP] and [CLS] a b [SEP] f [SEP]
+    assert response.json()["usage"]["total_tokens"] == 8 + 6
+    assert response.headers["x-compute-tokens"] == "14"
+
+
 def test_several_models_are_chosen_by_name() -> None:
     one, other = RecordingScorer({"a": 1.0}), RecordingScorer({"a": 2.0})
     models = [ServedModel("one", lambda: one, ("uno",)), ServedModel("other", lambda: other)]

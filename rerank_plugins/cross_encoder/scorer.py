@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,6 +38,20 @@ class Window(NamedTuple):
     score: float
     start: int
     end: int
+
+
+class ScoreDetails(NamedTuple):
+    """The scores of a call, and what it took.
+
+    ``n_tokens`` is what the model read, ``truncated`` has the indices of passages that lost tokens,
+    ``queue_s`` are the seconds before the first work on the call, ``work_s`` those after.
+    """
+
+    scores: list[float]
+    n_tokens: int
+    truncated: list[int]
+    queue_s: float
+    work_s: float
 
 
 class CrossEncoderScorer:
@@ -166,6 +181,21 @@ class CrossEncoderScorer:
             scores = self._scores(await wait_async(job, timeout_s), places)
             span.scores(scores)
         return scores
+
+    async def ascore_details(
+        self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
+    ) -> ScoreDetails:
+        """Return the scores of `ascore`, and what the call took. Identical passages count once."""
+        queries, texts = one_query(query, passages)
+        with score_span(self.model, queries, texts) as span:
+            job, indices = self._submitted(queries, texts, timeout_s=timeout_s)
+            result = await wait_async(job, timeout_s)
+            scores = self._scores(result, indices)
+            span.scores(scores)
+        cut = result.truncated if indices is None else result.truncated[indices]
+        work_s = time.perf_counter() - job.submitted - result.queue_s
+        truncated = [int(index) for index in cut.nonzero()[0]]
+        return ScoreDetails(scores, result.n_tokens, truncated, result.queue_s, work_s)
 
     def score_pairs(
         self,

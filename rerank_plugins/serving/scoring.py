@@ -46,7 +46,7 @@ class Call:
         found = await details(query, passages)
         self.n_tokens += found.n_tokens
         self.queue_s = max(self.queue_s, found.queue_s)
-        self.forward_s = max(self.forward_s, found.forward_s)
+        self.forward_s = max(self.forward_s, found.work_s)
         self.truncated.update(passages[index] for index in found.truncated)
         return list(found.scores)
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,16 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """One value a pair, each (n_pairs,): logit, truncation, first token of the best window."""
+    """One value a pair, each (n_pairs,): logit, truncation, first token of the best window.
+
+    And of the job: the tokens that the model read, the seconds until the first work on it.
+    """
 
     logits: FloatArray
     truncated: BoolArray
     window_starts: Int64Array
+    n_tokens: int = 0
+    queue_s: float = 0.0
 
     @classmethod
     def empty(cls, n_pairs: int) -> JobResult:
@@ -158,6 +163,8 @@ class Waiting:
         "_result",
         "job",
         "n_tokenised",
+        "n_tokens",
+        "queue_s",
         "tokenising",
         "virtual_start",
     )
@@ -166,6 +173,8 @@ class Waiting:
         self.job = job
         self.virtual_start = virtual_start  # fair queuing: when its next pairs may start
         self.n_tokenised = 0  # pairs
+        self.n_tokens = 0  # that they have
+        self.queue_s = 0.0  # until the first work on the job
         self.tokenising = False  # a worker tokenises its next pairs
         self._n_unscored = 0  # sequences that were tokenised and have no score yet
         self._result: JobResult | None = None  # made with the first of them
@@ -176,7 +185,7 @@ class Waiting:
         """Pairs that are not tokenised yet."""
         return self.job.n_pairs - self.n_tokenised
 
-    def tokenised(self, truncated: BoolArray, n_sequences: int) -> None:
+    def tokenised(self, truncated: BoolArray, n_sequences: int, n_tokens: int) -> None:
         """Note that the next pairs, of which ``truncated`` (n_pairs,) are, became sequences."""
         n_pairs = len(truncated)
         with self._lock:
@@ -184,6 +193,7 @@ class Waiting:
                 self._result = JobResult.empty(self.job.n_pairs)
             self._result.truncated[self.n_tokenised : self.n_tokenised + n_pairs] = truncated
             self.n_tokenised += n_pairs
+            self.n_tokens += n_tokens
             self._n_unscored += n_sequences
 
     def deliver(self, pair_index: Int64Array, starts: Int64Array, logits: FloatArray) -> None:
@@ -206,7 +216,7 @@ class Waiting:
             self._n_unscored -= len(logits)
             finished = self._n_unscored == 0 and self.n_left == 0
         if finished:
-            job.finish(result)
+            job.finish(replace(result, n_tokens=self.n_tokens, queue_s=self.queue_s))
 
 
 def _keep_best(

@@ -110,7 +110,7 @@ class Schedule:
         for result in results:
             for tokens in result.ranges:
                 waiting = tokens.waiting
-                waiting.tokenised(tokens.truncated, tokens.n_sequences)
+                waiting.tokenised(tokens.truncated, tokens.n_sequences, tokens.n_tokens)
                 waiting.virtual_start = max(waiting.virtual_start, self._now) + tokens.n_tokens
                 if waiting.n_left:
                     ended.discard(waiting.job)

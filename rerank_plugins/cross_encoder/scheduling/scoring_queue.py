@@ -195,8 +195,10 @@ class ScoringQueue:
                     )
                 if isinstance(work, list):
                     now = time.perf_counter()
-                    waits = [now - each.waiting.job.submitted for each in work if each.start == 0]
-                    self.counters.add(queue_wait_s=sum(waits))
+                    begun = [each.waiting for each in work if each.start == 0]
+                    for waiting in begun:
+                        waiting.queue_s = now - waiting.job.submitted
+                    self.counters.add(queue_wait_s=sum(waiting.queue_s for waiting in begun))
                 if work is not None:
                     # One wakes the next: a worker that wakes for nothing holds up the others.
                     if self._schedule.has_work(n_workers=len(self._workers)):
