@@ -71,6 +71,8 @@ class ScoringQueue:
         self._schedule = Schedule(self._planner)
         self._open: dict[Job, None] = {}  # every unfinished job
         self._n_queued_pairs = 0  # of the unfinished jobs
+        self._n_calls = 0
+        self._n_pairs = 0
         self._workers: list[Worker] = []
         self._starting = False
         self._resting: list[Worker] = []  # while the process forks
@@ -96,9 +98,11 @@ class ScoringQueue:
                     )
                 self._changed.wait()
             self.check_usable()
-            if job.n_pairs:
+            n_pairs = job.n_pairs
+            if n_pairs:
                 self._take(job)
-        self.counters.add(calls=1, pairs=job.n_pairs)
+            self._n_calls += 1
+            self._n_pairs += n_pairs
         if job.n_pairs == 0:
             job.finish(JobResult.empty(0))
             return
@@ -158,6 +162,8 @@ class ScoringQueue:
     def stats(self) -> Stats:
         """Return the totals so far."""
         return self.counters.snapshot(
+            calls=self._n_calls,
+            pairs=self._n_pairs,
             queued_pairs=self._n_queued_pairs,
             max_batch_tokens=self._planner.max_batch_tokens,
         )

@@ -8,10 +8,13 @@ from typing import Any
 
 
 class Counters:
-    """The running totals of a `Stats`, which any thread may add to."""
+    """The totals of a `Stats` that the workers add to.
+
+    Only they take the lock: a signal handler may interrupt a caller, and then waits for a worker.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may interrupt whoever holds it
+        self._lock = threading.Lock()
         self._totals: dict[str, Any] = {name: 0.0 if name.endswith("_s") else 0 for name in _TOTALS}
 
     def add(self, **amounts: float) -> None:
@@ -20,11 +23,9 @@ class Counters:
             for name, amount in amounts.items():
                 self._totals[name] += amount
 
-    def snapshot(self, *, queued_pairs: int, max_batch_tokens: int) -> Stats:
-        with self._lock:
-            return Stats(
-                **self._totals, queued_pairs=queued_pairs, max_batch_tokens=max_batch_tokens
-            )
+    def snapshot(self, **others: int) -> Stats:
+        """Return the totals so far, and the ``others``, which the queue counts."""
+        return Stats(**self._totals.copy(), **others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,5 @@ class Stats:
         return self.padding_tokens / total if total else 0.0
 
 
-_TOTALS = [
-    field.name for field in fields(Stats) if field.name not in ("queued_pairs", "max_batch_tokens")
-]
+_OF_THE_QUEUE = ("calls", "pairs", "queued_pairs", "max_batch_tokens")
+_TOTALS = [field.name for field in fields(Stats) if field.name not in _OF_THE_QUEUE]

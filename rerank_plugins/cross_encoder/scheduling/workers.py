@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import re
 import threading
@@ -37,6 +38,8 @@ _OUT_OF_MEMORY = re.compile(
 )
 # A thread that has not begun by then never will: it ran out of memory on its way.
 _START_S = 60.0
+# The same for one that takes over: as long as this a batch waits while memory is short.
+_HAND_OVER_S = 0.25
 
 
 class Replica(Protocol):
@@ -65,16 +68,14 @@ class Worker:
         self._replica = replica
         self._name = name
         self._launched: deque[tuple[Batch, object]] = deque()
-        self._spoilt = False
+        self._spoilt = False  # memory ran out in its thread
+        self._next_try = 0.0  # of a thread that takes over
         self.thread = threading.current_thread()  # until it is started
 
-    def prepare(self, begun: threading.Barrier) -> threading.Thread:
+    def new_thread(self, begun: threading.Barrier) -> threading.Thread:
         """Return a new thread for this worker, which passes ``begun`` when it runs."""
         # A daemon: the interpreter's exit closes the queue, which ends a busy worker in order.
-        self.thread = threading.Thread(
-            target=self._work, args=(begun,), name=self._name, daemon=True
-        )
-        return self.thread
+        return threading.Thread(target=self._work, args=(begun,), name=self._name, daemon=True)
 
     def join(self) -> None:
         """Wait for its thread to end, and for any that took over meanwhile."""
@@ -86,6 +87,7 @@ class Worker:
     def _work(self, begun: threading.Barrier) -> None:
         if not _take_one_core(begun):
             return
+        self.thread = threading.current_thread()
         with torch.inference_mode():
             while self._goes_on():
                 if self.thread is not threading.current_thread():
@@ -114,7 +116,7 @@ class Worker:
         if work is None and not launched:
             return False
         if isinstance(work, Batch):
-            if self._spoilt and self._hand_over():
+            if self._may_hand_over(work) and self._hand_over():
                 self._queue.put_back([work])
                 return True
             batch = work.without_done()
@@ -127,21 +129,24 @@ class Worker:
             self._collect(*launched.popleft())
         return True
 
+    def _may_hand_over(self, batch: Batch) -> bool:
+        """Say whether to try: always before the last attempt at a pair, else once a second."""
+        return self._spoilt and (batch.pairs.n_pairs == 1 or time.perf_counter() >= self._next_try)
+
     def _hand_over(self) -> bool:
         """Let a fresh thread take this one's place, and return whether there is one.
 
         oneDNN keeps scratch memory for each thread, and where that could not be had once, it
         fails in this thread for ever.
         """
-        old = self.thread
         with self.running:
             self._spoilt = False
             try:
-                start([self])
+                start([self], timeout_s=_HAND_OVER_S)
             except (RuntimeError, MemoryError):
                 # Memory is still short. This thread goes on, and tries again at the next batch.
                 self._spoilt = True
-                self.thread = old
+                self._next_try = time.perf_counter() + 1
                 return False
         forking.join_at_exit([self.thread])
         return True
@@ -255,13 +260,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def start(workers: Sequence[Worker]) -> None:
+def start(workers: Sequence[Worker], *, timeout_s: float = _START_S) -> None:
     """Start a thread for each worker, which computes on one core, and return when they run.
 
     Raises RuntimeError or MemoryError where one cannot be started; then none runs.
     """
     begun = threading.Barrier(len(workers) + 1)
+    threads = [worker.new_thread(begun) for worker in workers]
     errors: list[RuntimeError | MemoryError] = []
+    over = threading.Lock()
+    over.acquire()
 
     def start_all() -> None:
         # torch.set_num_threads() acts on its own thread and on every thread that asks for the
@@ -269,20 +277,25 @@ def start(workers: Sequence[Worker]) -> None:
         # for the caller's later threads is put back.
         default = torch.get_num_threads()
         try:
-            for worker in workers:
-                worker.prepare(begun).start()
-            begun.wait(_START_S)
+            for thread in threads:
+                thread.start()
+            begun.wait(timeout_s)
         except (RuntimeError, MemoryError) as error:
             begun.abort()
             errors.append(error)
         finally:
             torch.set_num_threads(default)
+            over.release()
 
-    starter = threading.Thread(target=start_all, name="rerank-start", daemon=True)
-    starter.start()
-    starter.join()
+    # A plain thread: `threading.Thread.start` waits for ever for one that lacks memory to begin.
+    _thread.start_new_thread(start_all, ())
+    if not over.acquire(timeout=timeout_s):
+        begun.abort()  # whoever is late ends at once
+        raise RuntimeError(f"no thread began within {timeout_s:g} s")
     if errors:
         raise errors[0]
+    for worker, thread in zip(workers, threads, strict=True):
+        worker.thread = thread
 
 
 def _take_one_core(begun: threading.Barrier) -> bool:
