@@ -79,7 +79,7 @@ def install(trace: Trace, replica: Any) -> None:
     def note_attention(arguments: tuple[Any, ...], result: Any) -> None:
         hidden, rows = arguments
         width = hidden.shape[1] // n_heads
-        for group in rows.groups:
+        for group in rows.blocks:
             trace.attention[(group.n_pairs, n_heads, group.stride, group.width, width)] += 1
         trace.rows["attention"] += rows.count
 

@@ -21,6 +21,7 @@ from rerank_plugins.terminal import harmless
 COMMANDS = {
     "demo": "answer questions about Python from Python's own documentation",
     "rerank": "order passages by how well they answer a question",
+    "rerank-dataset": "score many pairs from files into files, in shares if wanted",
     "evaluate": "compare models on a test collection: quality, speed, significance",
     "bench": "measure a model's speed on this machine",
     "models": "list the known models, their published quality and when to take which",
@@ -79,7 +80,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text)
         if name == chosen:
-            module = importlib.import_module(f"rerank_plugins.commands.{name}")
+            module = importlib.import_module(f"rerank_plugins.commands.{name.replace('-', '_')}")
             module.configure(command)
             command.set_defaults(run=module.run)
     return parser

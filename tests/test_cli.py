@@ -44,7 +44,7 @@ def passages_file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_listed_command_has_a_module_with_its_parts(name: str) -> None:
-    module = importlib.import_module(f"rerank_plugins.commands.{name}")
+    module = importlib.import_module(f"rerank_plugins.commands.{name.replace('-', '_')}")
     assert module.HELP == COMMANDS[name]
     assert callable(module.configure)
     assert callable(module.run)
@@ -70,7 +70,7 @@ def test_help_lists_the_commands_and_imports_none_of_them() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     for name in COMMANDS:
-        assert f"    {name} " in result.stdout
+        assert f"\n    {name}" in result.stdout
     assert result.stdout.rstrip().endswith("loaded:")
 
 

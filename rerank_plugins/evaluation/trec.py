@@ -154,8 +154,8 @@ def read_qrels(path: str | Path, queries: Container[str] | None = None) -> Qrels
                 f"{path}:{number}: document {doc_id!r} is judged again for query {query_id!r}; "
                 "keep one judgement"
             )
-        # Measures count in 64 bits.
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+        # trec_eval keeps a counter for each grade up to the highest, and crashes beyond its memory.
+        if not re.fullmatch(r"[+-]?[0-9]{1,6}", value):
             raise DataFormatError(
                 f"{path}:{number}: relevance is {value[:40]!r}; a whole number such as 0, 1 or 2 "
                 "belongs there"

@@ -1,0 +1,121 @@
+"""``rerank-plugins rerank-dataset``: score many pairs from files into files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rerank_plugins.commands.display import CommandProgress
+from rerank_plugins.dataset import Columns, Rows, rerank_rows
+from rerank_plugins.dataset_files import RunRows, rows_of
+from rerank_plugins.errors import InvalidArgumentError
+from rerank_plugins.models import EMBEDDED_MODEL
+from rerank_plugins.registry import shared_scorer
+from rerank_plugins.shards import WHOLE, Shard
+
+HELP = "score many pairs from files into files, in shares if wanted"
+DESCRIPTION = """\
+Score every row of IN: JSON lines (.jsonl, also .gz) or Parquet with a query, a passage and whatever
+ids there are; or the candidates of --run with --corpus and --queries. Into --out go part files with
+the ids and the score, the texts left out, and _manifest.json, which says what scored what.
+
+Interrupted? The same command goes on where it stopped. Several processes or machines: give each its
+--shard I/N; the parts of all shards, sorted by name, are those of a single process. A text that is
+null gives a null score.
+"""
+EXAMPLES = """\
+examples
+  rerank-plugins rerank-dataset pairs-*.parquet --out scores
+  rerank-plugins rerank-dataset pairs.jsonl --out scores --shard "$SLURM_ARRAY_TASK_ID/8"
+  rerank-plugins rerank-dataset --run bm25.run.gz --corpus c.jsonl --queries q.jsonl --out scores
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="IN", help="files of pairs")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--run", type=Path, metavar="FILE", dest="first_stage_run")
+    parser.add_argument("--corpus", type=Path, metavar="JSONL")
+    parser.add_argument("--queries", type=Path, metavar="JSONL")
+    parser.add_argument("--depth", type=int, default=100, metavar="N", help="of --run: candidates")
+    defaults = Columns()
+    for name in ("query", "passage", "score"):
+        default = getattr(defaults, name)
+        parser.add_argument(
+            f"--{name}-column", default=default, metavar="NAME", help=f"(default: {default})"
+        )
+    parser.add_argument("--shard", metavar="I/N", help="the I-th of N shares of the rows")
+    parser.add_argument("--restart", action="store_true", help="discard what was scored before")
+    parser.add_argument("-m", "--model", default=EMBEDDED_MODEL, help="Hub id, folder, 'embedded'")
+    parser.add_argument("--revision", help="of a Hub id: branch, tag or commit")
+    parser.add_argument("-d", "--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--dtype", default="auto", help="float32, float16, bfloat16 or int8")
+    parser.add_argument("--max-length", type=int, metavar="TOKENS", help="a pair's length at most")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score, and say what came out."""
+    shard = Shard.parsed(arguments.shard) if arguments.shard else WHOLE
+    columns = Columns(
+        query=arguments.query_column,
+        passage=arguments.passage_column,
+        score=arguments.score_column,
+    )
+    rows = _rows(arguments, columns)
+    scorer = shared_scorer(
+        arguments.model,
+        revision=arguments.revision,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        max_length=arguments.max_length,
+    )
+    with CommandProgress() as progress:
+        summary = rerank_rows(
+            scorer,
+            rows,
+            arguments.out,
+            columns=columns,
+            shard=shard,
+            restart=arguments.restart,
+            progress=progress,
+        )
+    said = f"{summary.n_rows:,} rows in {summary.folder}"
+    if summary.n_earlier:
+        said += f", {summary.n_earlier:,} of them by an earlier run"
+    if summary.n_without_text:
+        said += f"; {summary.n_without_text:,} without text have no score"
+    progress.console.print(said)
+    return 0
+
+
+def _rows(arguments: argparse.Namespace, columns: Columns) -> Rows:
+    parts = {
+        "--run": arguments.first_stage_run,
+        "--corpus": arguments.corpus,
+        "--queries": arguments.queries,
+    }
+    missing = [name for name, path in parts.items() if path is None]
+    if arguments.inputs and len(missing) < len(parts):
+        raise InvalidArgumentError("give files of pairs, or --run with --corpus and --queries")
+    if arguments.inputs:
+        return rows_of(arguments.inputs, columns)
+    if missing:
+        raise InvalidArgumentError(
+            f"{', '.join(missing)} missing; give files of pairs, or --run with --corpus and "
+            "--queries"
+        )
+    from rerank_plugins.evaluation import Collection, TrecRun
+    from rerank_plugins.evaluation.beir import JsonlCorpus, read_queries
+
+    first_stage = TrecRun(arguments.first_stage_run)
+    collection = Collection(
+        queries=read_queries(arguments.queries),
+        corpus=JsonlCorpus(arguments.corpus),
+        qrels={query_id: {} for query_id in first_stage.query_ids},
+        run=first_stage,
+        depth=arguments.depth,
+    )
+    return RunRows(collection, columns)

@@ -1,0 +1,203 @@
+"""Many pairs from files, scored into files: block by block, so that any block can be done anew.
+
+The rows of all inputs, one after the other, are cut into blocks of `ROWS_PER_BLOCK`. Each block
+becomes one file of the output folder, whole or not at all; what is there is not scored again.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol
+
+from rerank_plugins.errors import DataFormatError
+from rerank_plugins.progress import Progress, Silent
+from rerank_plugins.ranking import Scorer
+from rerank_plugins.shards import WHOLE, Shard
+from rerank_plugins.written_files import locked_folder, whole_file, write_text
+
+__all__ = ["ROWS_PER_BLOCK", "Columns", "Rows", "Summary", "rerank_rows", "score_batches"]
+
+ROWS_PER_BLOCK = 4096
+MANIFEST = "_manifest.json"
+_PACKAGES = ("rerank_plugins", "torch", "transformers", "tokenizers")
+_OPTIONS = ("revision", "device", "dtype", "max_length", "long_documents")
+
+Row = dict[str, Any]
+
+
+class Rows(Protocol):
+    """Where rows come from; ``suffix`` is the form that the scores are written in."""
+
+    suffix: str
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+
+    def described(self) -> dict[str, Any]:
+        """Say by plain data what is read, so that a change is seen."""
+
+    def read(self, start: int, end: int) -> Iterator[Row]:
+        """Yield the rows from ``start`` up to ``end``, counted from 0."""
+
+    def write(self, path: Path, rows: Sequence[Row]) -> None:
+        """Write rows into a file of this form, whole or not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """The names of the columns that are read, and of the one that is added."""
+
+    query: str = "query"
+    passage: str = "passage"
+    score: str = "relevance_score"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What is in the output: every row of the shard, those of earlier runs included."""
+
+    n_rows: int
+    n_earlier: int
+    n_without_text: int
+    folder: Path
+
+
+def score_batches(
+    scorer: Scorer, batches: Iterable[Sequence[Row]], columns: Columns
+) -> Iterator[list[Row]]:
+    """Yield each batch with its scores in place of its texts; a row without text has score None."""
+    for batch in batches:
+        pairs = [(row.get(columns.query), row.get(columns.passage)) for row in batch]
+        scores = iter(_scored(scorer, [pair for pair in pairs if None not in pair]))
+        yield [
+            {
+                key: value
+                for key, value in row.items()
+                if key not in (columns.query, columns.passage)
+            }
+            | {columns.score: None if None in pair else next(scores)}
+            for row, pair in zip(batch, pairs, strict=True)
+        ]
+
+
+def _scored(scorer: Scorer, pairs: Sequence[Any]) -> list[float]:
+    if hasattr(scorer, "score_pairs"):
+        scores: list[float] = scorer.score_pairs(pairs)
+        return scores
+    scores = []
+    for query, group in groupby(pairs, key=lambda pair: pair[0]):
+        scores += scorer.score(query, [passage for _, passage in group])
+    return scores
+
+
+def rerank_rows(
+    scorer: Scorer,
+    rows: Rows,
+    output: str | Path,
+    *,
+    columns: Columns | None = None,
+    shard: Shard = WHOLE,
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Score every row into ``part-*`` files of the folder ``output``, going on where it stopped.
+
+    The texts are left out and the score is added; all other columns stay. ``_manifest.json`` says
+    what scored what: going on with another model, option, input or version is a `DataFormatError`
+    that names it. A ``shard`` takes its share of the blocks, into a folder of its own in
+    ``output``; the parts of all shards, by name, are those of a single process. Raises
+    `OutputInUseError` where another process is writing.
+    """
+    columns = columns or Columns()
+    folder = Path(output) if shard == WHOLE else Path(output) / shard.folder_name
+    n_rows = rows.n_rows
+    blocks = shard.part(range(-(-n_rows // ROWS_PER_BLOCK)))
+    with locked_folder(folder):
+        paths = {block: folder / f"part-{block:06}{rows.suffix}" for block in blocks}
+        _check_manifest(folder, _manifest(scorer, rows, columns, shard), restart)
+        if restart:
+            for path in folder.glob(f"part-*{rows.suffix}"):
+                path.unlink()
+        spans = {
+            block: (block * ROWS_PER_BLOCK, min(n_rows, (block + 1) * ROWS_PER_BLOCK))
+            for block in blocks
+        }
+        total = sum(end - start for start, end in spans.values())
+        waiting = [block for block in blocks if not paths[block].exists()]
+        n_waiting = sum(spans[block][1] - spans[block][0] for block in waiting)
+        advance = (progress or Silent()).step(
+            scorer.model, total, "passages", done=total - n_waiting
+        )
+        n_without_text = 0
+        batches = (list(rows.read(*spans[block])) for block in waiting)
+        for block, scored in zip(waiting, score_batches(scorer, batches, columns), strict=True):
+            start, end = spans[block]
+            if len(scored) != end - start:
+                raise DataFormatError(
+                    f"{len(scored)} rows were read where {end - start} were counted; the input "
+                    "changed while it was read"
+                )
+            rows.write(paths[block], scored)
+            n_without_text += sum(row[columns.score] is None for row in scored)
+            advance(len(scored))
+    return Summary(
+        n_rows=total,
+        n_earlier=total - n_waiting,
+        n_without_text=n_without_text,
+        folder=folder,
+    )
+
+
+def _manifest(scorer: Scorer, rows: Rows, columns: Columns, shard: Shard) -> dict[str, Any]:
+    options = {name: getattr(scorer, name) for name in _OPTIONS if hasattr(scorer, name)}
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "model": scorer.model,
+        "score_unit": scorer.score_unit,
+        **options,
+        "columns": asdict(columns),
+        "rows_per_block": ROWS_PER_BLOCK,
+        "n_rows": rows.n_rows,
+        "shard": str(shard),
+        "input": rows.described(),
+        "versions": versions,
+    }
+
+
+def _check_manifest(folder: Path, manifest: Mapping[str, Any], restart: bool) -> None:
+    path = folder / MANIFEST
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    if path.exists() and not restart:
+        before = json.loads(path.read_text("utf-8"))
+        changed = [
+            f"{name} was {before.get(name)!r} and is {manifest.get(name)!r}"
+            for name in {**before, **manifest}
+            if before.get(name) != json.loads(text).get(name)
+        ]
+        if changed:
+            raise DataFormatError(
+                f"{folder} was begun with other settings: {'; '.join(changed)}. Give another "
+                "output folder, or discard what is there with --restart (restart=True)"
+            )
+        return
+    if not restart and any(folder.glob("part-*")):
+        raise DataFormatError(f"{folder} has parts and no {MANIFEST}; give another output folder")
+    write_text(path, text)
+
+
+def write_json_lines(path: Path, rows: Sequence[Row]) -> None:
+    """Write one JSON object a line."""
+    with whole_file(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
