@@ -83,6 +83,7 @@ class ScorerSettings(_OptionFields):
     """Which scorer: an object given as ``scorer``, else the process-wide one of these settings."""
 
     model_config = ConfigDict(
+        hide_input_in_errors=True,  # a token is a secret, also in an error
         arbitrary_types_allowed=True,
         extra="forbid",
         validate_assignment=True,
@@ -242,7 +243,8 @@ def cross_encoder_options(name: str, kwargs: object) -> dict[str, Any]:
     {'device': 'cpu', 'dtype': 'auto'}
     """
     if not isinstance(kwargs, Mapping):
-        raise InvalidTypeError(f"{name} must be a dict, got {kwargs!r}")
+        # Not shown: a token may be among them.
+        raise InvalidTypeError(f"{name} must be a dict, got a {type(kwargs).__name__}")
     options: dict[str, Any] = {}
     for key, value in kwargs.items():
         if key in _CROSS_ENCODER_NAMES:
@@ -269,6 +271,7 @@ def _first_error(error: ValidationError) -> InvalidArgumentError:
     if isinstance(cause, InvalidArgumentError):
         return cause
     name = str(first["loc"][0]) if first["loc"] else "arguments"
-    got = "" if name == "token" else f", got {first['input']!r}"
+    # A token may stand alone, or within the keywords of another library.
+    got = "" if name in ("token", "model_kwargs") else f", got {first['input']!r}"
     kind = InvalidTypeError if first["type"].endswith("_type") else InvalidArgumentError
     return kind(f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}{got}")

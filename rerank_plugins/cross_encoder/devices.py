@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rerank_plugins.cross_encoder.head_rule import HeadRule
 from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
-from rerank_plugins.errors import DeviceError, InvalidArgumentError
+from rerank_plugins.errors import DeviceError, InvalidArgumentError, InvalidTypeError
 from rerank_plugins.options import ScorerOptions
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -37,26 +37,36 @@ class ModelReplica:
         return self.rule.decision(launched.cpu().numpy())
 
 
-def resolve_devices(device: str | Sequence[str] | None) -> list[torch.device]:
+def resolve_devices(device: object) -> list[torch.device]:
     """Return the devices that a ``device`` argument names; None picks CUDA, then MPS, then CPU."""
     if device is None:
         if torch.cuda.is_available():
             return [torch.device("cuda", torch.cuda.current_device())]
         return [torch.device("mps" if torch.backends.mps.is_available() else "cpu")]
-    names = [device] if isinstance(device, (str, torch.device)) else list(device)
+    if isinstance(device, (str, torch.device)):
+        names: list[object] = [device]
+    elif isinstance(device, Sequence):
+        names = list(device)
+    else:
+        names = [device]  # no name of a device; refused below
     if not names:
         raise InvalidArgumentError("device is an empty list; name at least one, such as 'cpu'")
     return [_resolve(name) for name in names]
 
 
-def _resolve(name: str | torch.device) -> torch.device:
+def _resolve(name: object) -> torch.device:
     available = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         available.append("mps")
     hint = f"here there is {', '.join(available)}"
+    if not isinstance(name, (str, torch.device)):
+        raise InvalidTypeError(
+            f"device must be a name such as 'cpu' or 'cuda:0', or a list of these, got {name!r}; "
+            f"{hint}"
+        )
     try:
         device = torch.device(name)
-    except (RuntimeError, TypeError) as error:
+    except RuntimeError as error:
         raise DeviceError(f"device {name!r} is not a device name; {hint}") from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise DeviceError(f"device {name!r} is not supported; {hint}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rerank_plugins.cross_encoder.checkpoint.config import read_config
 from rerank_plugins.cross_encoder.checkpoint.hub import model_folder
+from rerank_plugins.cross_encoder.checkpoint.quiet import quiet_transformers
+from rerank_plugins.cross_encoder.checkpoint.saved_settings import SavedSettings, read_settings
 from rerank_plugins.cross_encoder.checkpoint.tokenizer import has_tokenizer, load_tokenizer
 from rerank_plugins.cross_encoder.checkpoint.weights import bert_weights
 from rerank_plugins.cross_encoder.devices import (
@@ -23,10 +25,17 @@ from rerank_plugins.cross_encoder.devices import (
     resolve_dtype,
 )
 from rerank_plugins.cross_encoder.head_rule import HeadRule, head_rule
+from rerank_plugins.cross_encoder.tokens.chat import ChatPairEncoder
 from rerank_plugins.cross_encoder.tokens.encoders import text_encoder
 from rerank_plugins.cross_encoder.tokens.pairs import PairEncoder
 from rerank_plugins.cross_encoder.tokens.template import PairTemplate
-from rerank_plugins.errors import DeviceError, InvalidArgumentError, ModelLoadError, RerankError
+from rerank_plugins.errors import (
+    DeviceError,
+    InvalidArgumentError,
+    ModelLoadError,
+    RerankError,
+    UnsupportedModelError,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,11 +43,12 @@ if TYPE_CHECKING:
     from rerank_plugins.cross_encoder.forward.bert import BertWeights
 
 # Position tables of these begin after the padding index, so two rows are not for tokens.
+_MOST_OFFSET = 2
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 
 
 @dataclass(slots=True)
-class Model:
+class LoadedModel:
     """A loaded model. ``max_length`` is in tokens a pair, special ones included."""
 
     name: str
@@ -61,39 +71,57 @@ def load_model(
     token: str | bool | None,
     cache_folder: str | None,
     trust_remote_code: bool,
-) -> Model:
+) -> LoadedModel:
     """Load ``name`` onto its devices; see `CrossEncoderScorer` for the arguments and errors."""
-    try:
-        model = _loaded(
-            name,
-            device,
-            dtype,
-            revision=revision,
-            token=token,
-            cache_folder=cache_folder,
-            local_files_only=local_files_only,
-            trust_remote_code=trust_remote_code,
-        )
-    except (RerankError, MemoryError):
-        raise
-    except Exception as error:
-        # A model folder is foreign data, and what reads it fails in many ways.
-        raise _load_error(name, device, error) from error
-    # Importing and loading makes hundreds of thousands of objects. Counted off now, they do not
-    # bring on a full collection, which stops every thread for 0.1 s, amid the first calls.
-    gc.collect()
-    return model
-
-
-def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source: Any) -> Model:
     devices = resolve_devices(device)
     dtypes = {resolve_dtype(dtype, each) for each in devices}
     if len(dtypes) > 1:
         raise InvalidArgumentError(
             f"dtype='auto' means {' and '.join(sorted(dtypes))} on {device!r}; name one dtype"
         )
-    folder = model_folder(name, **source)
-    config = read_config(folder)
+    with _undisturbed(), quiet_transformers():
+        try:
+            model = _loaded(
+                name,
+                devices,
+                dtypes.pop(),
+                revision=revision,
+                token=token,
+                cache_folder=cache_folder,
+                local_files_only=local_files_only,
+                trust_remote_code=trust_remote_code,
+            )
+        except (RerankError, MemoryError):
+            raise
+        except Exception as error:
+            # The caller's arguments are checked by now. What is left is foreign data, and what
+            # reads it fails in many ways.
+            raise _load_error(name, device, error) from error
+    # Importing and loading makes hundreds of thousands of objects. Counted off now, they do not
+    # bring on a full collection, which stops every thread for 0.1 s, amid the first calls.
+    gc.collect()
+    return model
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep what the caller has set for torch away from a model that others will use too.
+
+    Dtypes are named wherever tensors are made, since torch's default is the whole process's.
+    """
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+        torch.device("cpu"),
+    ):
+        yield
+
+
+def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: Any) -> LoadedModel:
+    settings = read_settings(model_folder(name, **source))
+    folder, config = settings.folder, settings.config
     tokenizer_folder = folder
     if config.get("architectures") == ["BERT_Cat"] and not has_tokenizer(folder):
         # This checkpoint was published without a tokenizer; its config names where it is from.
@@ -101,9 +129,13 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
             config["bert_model"], **{**source, "revision": None}, tokenizer_only=True
         )
     trust_remote_code = source["trust_remote_code"]
-    tokenizer = load_tokenizer(tokenizer_folder, config, trust_remote_code=trust_remote_code)
-    weights = bert_weights(folder, config)
-    dtype_name = dtypes.pop()
+    tokenizer = load_tokenizer(
+        tokenizer_folder,
+        config,
+        lowercase=settings.lowercase,
+        trust_remote_code=trust_remote_code,
+    )
+    weights = None if settings.has_adapter else bert_weights(folder, config)
     if weights is not None:
         n_labels = weights.head.classifier.weight.shape[0]
         hidden_size = weights.hidden_size
@@ -128,9 +160,10 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
             )
             for each in devices
         ]
-        settings = automodels[0].model.config
-        n_labels, hidden_size = settings.num_labels, getattr(settings, "hidden_size", 768)
-        n_positions = _positions(settings)
+        loaded = automodels[0].model.config
+        config = {**loaded.to_dict(), **config}  # of an adapter's base, too
+        n_labels, hidden_size = loaded.num_labels, getattr(loaded, "hidden_size", 768)
+        n_positions = _positions(loaded)
         forwards = list(automodels)
         pads_to_longest = automodels[0].pads_to_longest
     rule = head_rule(n_labels, config)
@@ -144,14 +177,14 @@ def _loaded(name: str, device: str | Sequence[str] | None, dtype: str, **source:
         )
         for forward, each in zip(forwards, devices, strict=True)
     ]
-    return Model(
+    return LoadedModel(
         name=name,
         rule=rule,
-        encoder=_pair_encoder(tokenizer),
+        encoder=_pair_encoder(tokenizer, settings),
         replicas=replicas,
         device_names=[str(each) for each in devices],
         dtype=dtype_name,
-        max_length=min(n_positions, tokenizer.model_max_length),
+        max_length=_max_length(settings, n_positions, tokenizer.model_max_length),
         max_batch_tokens=min(default_batch_tokens(each, hidden_size) for each in devices),
     )
 
@@ -171,9 +204,30 @@ def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> For
     return CpuForward(weights, dtype=DTYPES[dtype])
 
 
-def _pair_encoder(tokenizer: PreTrainedTokenizerBase) -> PairEncoder:
+def _pair_encoder(tokenizer: PreTrainedTokenizerBase, settings: SavedSettings) -> PairEncoder:
     backend = tokenizer.backend_tokenizer
-    return PairEncoder(text_encoder(backend), PairTemplate.of(tokenizer), backend.to_str())
+    texts = text_encoder(backend)
+    if tokenizer.chat_template and settings.chat_template:
+        return ChatPairEncoder(
+            texts,
+            tokenizer,
+            backend.to_str(),
+            query_prompt=settings.query_prompt,
+            message_format=settings.message_format,
+            chat_kwargs=settings.chat_kwargs,
+        )
+    template = PairTemplate.of(tokenizer)
+    return PairEncoder(texts, template, backend.to_str(), query_prompt=settings.query_prompt)
+
+
+def _max_length(settings: SavedSettings, n_positions: int, tokenizer_length: int) -> int:
+    saved = settings.max_length
+    if saved is not None and saved > n_positions + _MOST_OFFSET:
+        raise UnsupportedModelError(
+            f"{settings.folder} sets max_seq_length or max_length to {saved}, and the model has "
+            f"{n_positions} positions; set it to {n_positions} in sentence_bert_config.json"
+        )
+    return min(n_positions, tokenizer_length if saved is None else saved)
 
 
 def _positions(config: Any) -> int:

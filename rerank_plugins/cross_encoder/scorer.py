@@ -15,7 +15,7 @@ from rerank_plugins.cross_encoder.arguments import (
     check_timeout,
     unzipped,
 )
-from rerank_plugins.cross_encoder.loading import Model, load_model
+from rerank_plugins.cross_encoder.loading import LoadedModel, load_model
 from rerank_plugins.cross_encoder.request import distinct_job, one_query
 from rerank_plugins.cross_encoder.scheduling import forking
 from rerank_plugins.cross_encoder.scheduling.job import Job, JobResult
@@ -84,7 +84,7 @@ class CrossEncoderScorer:
 
     @takes_options(ScorerOptions)
     def __init__(self, options: ScorerOptions) -> None:
-        self._loaded: Model = load_model(
+        self._loaded: LoadedModel = load_model(
             options.model,
             revision=options.revision,
             device=options.device,

@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from rerank_plugins.errors import ModelLoadError
+from rerank_plugins.cross_encoder.checkpoint.folder import read_json
+from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, ModelLoadError
 from rerank_plugins.models import EMBEDDED_MODEL
 
 EMBEDDED_FOLDER = Path(__file__).parents[2] / "embedded"
 
-_SMALL_FILES = ["*.json", "*.txt", "*.model"]
+_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "adapter_model*"]
 _OFFLINE_HINT = (
     f"model={EMBEDDED_MODEL!r} works without a network, and a local folder can be given as model="
 )
@@ -33,6 +35,7 @@ def model_folder(
     Only files that are needed are fetched: safetensors where the repository has them, else
     ``pytorch_model.bin``. Raises `ModelLoadError` when the model cannot be had.
     """
+    _check_token(token)
     if model == EMBEDDED_MODEL:
         return EMBEDDED_FOLDER
     path = Path(model).expanduser()
@@ -50,7 +53,8 @@ def model_folder(
 
     small_files = [*_SMALL_FILES, "*.py"] if trust_remote_code else _SMALL_FILES
 
-    def fetch(*patterns: str) -> Path:
+    def fetch(*patterns: str, subfolder: str = "") -> Path:
+        prefix = f"{subfolder}/" if subfolder else ""
         return Path(
             snapshot_download(
                 model,
@@ -58,8 +62,10 @@ def model_folder(
                 token=token,
                 cache_dir=os.path.expanduser(cache_folder) if cache_folder else None,
                 local_files_only=local_files_only,
-                allow_patterns=[*small_files, *patterns],
-                ignore_patterns=["*/*"],  # ONNX and OpenVINO exports live in subfolders
+                allow_patterns=[prefix + pattern for pattern in (*small_files, *patterns)],
+                # ONNX and OpenVINO exports live in sub-folders.
+                ignore_patterns=None if subfolder else ["*/*"],
+                tqdm_class=_no_bar(),
             )
         )
 
@@ -67,8 +73,45 @@ def model_folder(
     with _explained(wanted, local_files_only=local_files_only):
         if tokenizer_only:
             return fetch()
-        folder = fetch("model*.safetensors")
-        return folder if any(folder.glob("*.safetensors")) else fetch("pytorch_model*.bin")
+        folder = fetch()
+        part = _subfolder(folder)
+        fetch("model*.safetensors", subfolder=part)
+        if not any((folder / part).glob("model*.safetensors")):
+            fetch("pytorch_model*.bin", subfolder=part)
+        return folder
+
+
+def _subfolder(folder: Path) -> str:
+    """Return the sub-folder in which sentence-transformers keeps the model, or an empty text."""
+    if not (folder / "modules.json").is_file():
+        return ""
+    modules = read_json(folder / "modules.json")
+    first = modules[0] if isinstance(modules, list) and modules else None
+    name = first.get("path") if isinstance(first, dict) else None
+    return name if isinstance(name, str) and "*" not in name else ""
+
+
+def _no_bar() -> Any:
+    """Return a progress bar that shows nothing: a service's log is no place for one."""
+    from huggingface_hub.utils import tqdm
+
+    def no_bar_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        tqdm.__init__(self, *args, **{**kwargs, "disable": True})
+
+    return type("NoBar", (tqdm,), {"__init__": no_bar_init})
+
+
+def _check_token(token: object) -> None:
+    """Refuse a token that no HTTP header may hold, before a client's error shows it."""
+    if token is None or isinstance(token, bool):  # the Hub's client takes yes and no as well
+        return
+    if not isinstance(token, str):
+        raise InvalidTypeError(f"token must be a text, got {type(token).__name__}")
+    if not token.isascii() or not token.isprintable() or token != token.strip():
+        raise InvalidArgumentError(
+            "token holds spaces, line ends or characters outside ASCII, which no access token "
+            "has; copy it again"
+        )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokenizers import normalizers
+
 from rerank_plugins.errors import ModelLoadError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def load_tokenizer(
-    folder: Path, config: Mapping[str, Any], *, trust_remote_code: bool
+    folder: Path, config: Mapping[str, Any], *, lowercase: bool = False, trust_remote_code: bool
 ) -> PreTrainedTokenizerBase:
-    """Return the folder's tokenizer, as transformers builds it."""
+    """Return the folder's tokenizer, as transformers builds it; ``lowercase`` texts first."""
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     if not has_tokenizer(folder):  # transformers would make one up, with an empty vocabulary
@@ -45,8 +47,13 @@ def load_tokenizer(
             tokenizer = BertTokenizerFast.from_pretrained(folder)
         else:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError, KeyError, TypeError) as error:
-        raise ModelLoadError(f"{folder} holds no tokenizer that can be read: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # each kind of tokenizer fails in its own way over a wrong file
+        raise ModelLoadError(
+            f"{folder} holds no tokenizer that can be read: {error}; "
+            "download the whole repository afresh"
+        ) from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     if not tokenizer.is_fast:
         raise UnsupportedModelError(
@@ -58,4 +65,8 @@ def load_tokenizer(
             f"{folder} truncates on the {tokenizer.truncation_side}; passages are cut at their end "
             "here. Set truncation_side to 'right' in tokenizer_config.json"
         )
+    if lowercase:
+        backend = tokenizer.backend_tokenizer
+        steps = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
     return tokenizer

@@ -16,6 +16,7 @@ from rerank_plugins.cross_encoder.checkpoint.foreign_names import (
     DISTILBERT,
     Names,
 )
+from rerank_plugins.cross_encoder.checkpoint.saved_keys import BERT_HARMLESS, BERT_NEUTRAL
 from rerank_plugins.cross_encoder.forward.bert import (
     BertWeights,
     Embeddings,
@@ -54,9 +55,12 @@ def bert_weights(folder: Path, config: Mapping[str, Any]) -> BertWeights | None:
         eps = float(config.get("layer_norm_eps", 1e-12))
         return LayerNorm(weight=take(f"{name}.weight"), bias=take(f"{name}.bias"), eps=eps)
 
-    n_layers = 0
-    while f"{names.layers}{n_layers}.{names.query}.weight" in tensors:
-        n_layers += 1
+    # The config's number counts: transformers leaves layers above it out too.
+    n_layers = config.get("num_hidden_layers", config.get("n_layers"))
+    if n_layers is None:
+        n_layers = 0
+        while f"{names.layers}{n_layers}.{names.query}.weight" in tensors:
+            n_layers += 1
     if n_layers == 0:
         take(f"{names.layers}0.{names.query}.weight")
     layers = tuple(
@@ -96,10 +100,22 @@ def bert_weights(folder: Path, config: Mapping[str, Any]) -> BertWeights | None:
 
 def _is_plain(config: Mapping[str, Any], names: Names) -> bool:
     """Say whether the forward pass written out here is the whole of what the config asks for."""
+    heads, eps = config.get(names.n_heads), config.get("layer_norm_eps", 1e-12)
+    layers = config.get("num_hidden_layers", config.get("n_layers"))
     return (
-        names.n_heads in config
-        and config.get(names.activation) in ACTIVATION_NAMES
-        and config.get("position_embedding_type", "absolute") in ("absolute", None)
-        and not config.get("is_decoder", False)
-        and not config.get("auto_map")
+        _is_count(heads)
+        and (layers is None or _is_count(layers))
+        and isinstance(eps, float)
+        # Of DistilBERT's layers, transformers reads no epsilon from the config.
+        and (names not in (DISTILBERT, BERT_CAT) or eps == 1e-12)
+        and isinstance(config.get(names.activation), str)
+        and config[names.activation] in ACTIVATION_NAMES
+        and all(
+            key in BERT_HARMLESS or (key in BERT_NEUTRAL and value in BERT_NEUTRAL[key])
+            for key, value in config.items()
+        )
     )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

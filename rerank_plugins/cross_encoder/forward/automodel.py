@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rerank_plugins.cross_encoder.checkpoint.automodel import load_automodel
 from rerank_plugins.cross_encoder.pairs import PackedPairs
-from rerank_plugins.errors import ModelLoadError, UnsupportedModelError
+from rerank_plugins.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 # Families whose logits ignore padding to the right, each tried in a test with random weights. In
@@ -49,7 +50,7 @@ class AutomodelForward:
         dtype: torch.dtype,
         trust_remote_code: bool,
     ) -> None:
-        self.model = _load(folder, trust_remote_code=trust_remote_code).train(False)
+        self.model = load_automodel(folder, trust_remote_code=trust_remote_code).train(False)
         torch.nn.Module.to(self.model, device, dtype)
         config = self.model.config
         self.pads_to_longest = config.model_type in PADDING_SAFE and type(

@@ -64,7 +64,16 @@ def longest_first(n_query: int, n_passage: int, room: int) -> tuple[int, int]:
 class PairEncoder:
     """Turns texts into `Sequences` and these into `PackedPairs`."""
 
-    def __init__(self, texts: TextEncoder, template: PairTemplate, tokenizer_json: str) -> None:
+    def __init__(
+        self,
+        texts: TextEncoder,
+        template: PairTemplate,
+        tokenizer_json: str,
+        *,
+        query_prompt: str = "",
+    ) -> None:
+        """``query_prompt`` goes before every query, as the model was trained."""
+        self._query_prompt = query_prompt
         self._texts = texts
         self._template = template
         self._tokenizer_json = tokenizer_json
@@ -91,6 +100,8 @@ class PairEncoder:
         ``max_length`` is in tokens, one for all pairs or one a pair (n_pairs,).
         """
         room = max_length - self._template.n_special
+        if self._query_prompt:
+            queries = [self._query_prompt + query for query in queries]
         distinct = list(dict.fromkeys(queries))
         if windows or max(map(len, passages), default=0) <= LONG_TEXT_CHARS:
             both = self._texts.encode([*distinct, *passages])

@@ -34,7 +34,9 @@ class PairTemplate:
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> PairTemplate:
         """Read the template off one encoded pair."""
-        encoding = tokenizer("a", "b", return_token_type_ids=True)
+        encoding = tokenizer(
+            "a", "b"
+        )  # with token types only where it says that the model reads them
         ids = np.asarray(encoding["input_ids"], np.int32)
         types = encoding.get("token_type_ids") or [0] * len(ids)
         owners = encoding.sequence_ids(0)
