@@ -126,7 +126,8 @@ def test_what_cannot_be_done_is_refused_by_name(
         ours(saved)
     key, value = next(iter(change.items()))
     inner = next(iter(value)) if isinstance(value, dict) else value
-    assert key in str(caught.value) and str(inner) in str(caught.value)
+    assert key in str(caught.value)
+    assert str(inner) in str(caught.value)
 
 
 def test_a_sub_folder_of_modules_json_is_followed(saved: Path) -> None:
@@ -192,7 +193,8 @@ def test_an_adapter_is_applied_as_peft_does(beside: bool, plain: Path, tmp_path:
     adapted.merge_and_unload().save_pretrained(merged)
     tokenizer("Bert").save_pretrained(merged)
     np.testing.assert_allclose(ours(folder), ours(merged), atol=2e-5)
-    assert_equal(folder)
+    if beside:  # sentence-transformers wants a config.json beside an adapter
+        assert_equal(folder)
 
 
 @pytest.mark.parametrize("name", ["../other.safetensors", "/dev/zero", "fifo.safetensors", 3, "."])

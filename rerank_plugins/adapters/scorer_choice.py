@@ -101,6 +101,11 @@ class ScorerSettings(_OptionFields):
 
     _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "token":  # pydantic's own refusal would show the secret
+            raise InvalidArgumentError("token cannot be changed; make another object with it")
+        super().__setattr__(name, value)
+
     def __init__(self, **settings: Any) -> None:
         known = [*type(self).model_fields, *self.other_names, *self.nested_names]
         for name in settings:

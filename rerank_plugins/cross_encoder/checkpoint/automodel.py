@@ -46,6 +46,17 @@ def load_automodel(folder: Path, *, trust_remote_code: bool) -> PreTrainedModel:
             f"{type(error).__name__}: {error}; compare its config.json with that of a "
             "cross-encoder which works, or download it afresh"
         ) from error
+    if model.config.model_type == "nystromformer":
+        raise UnsupportedModelError(
+            f"{folder} has model_type 'nystromformer', whose landmarks need every text to have one "
+            "length, so that a score would depend on padding; use another model"
+        )
+    if getattr(model.config, "attention_type", None) == "block_sparse":
+        raise UnsupportedModelError(
+            f"{folder} asks for attention_type='block_sparse', which transformers turns off for "
+            "good at the first short text, so that a score would depend on earlier ones; set "
+            "attention_type to 'original_full' in its config.json"
+        )
     # transformers fills missing tensors with random numbers; random scores help nobody.
     missing = sorted(set(report["missing_keys"]) - (_adapter_keys(folder) if adapter else set()))
     if missing:

@@ -93,12 +93,14 @@ def _subfolder(folder: Path) -> str:
 
 def _no_bar() -> Any:
     """Return a progress bar that shows nothing: a service's log is no place for one."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
+
+    bar: Any = tqdm
 
     def no_bar_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        tqdm.__init__(self, *args, **{**kwargs, "disable": True})
+        bar.__init__(self, *args, **{**kwargs, "disable": True})
 
-    return type("NoBar", (tqdm,), {"__init__": no_bar_init})
+    return type("NoBar", (bar,), {"__init__": no_bar_init})
 
 
 def _check_token(token: object) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rerank_plugins.cross_encoder.checkpoint.automodel import load_automodel
 from rerank_plugins.cross_encoder.pairs import PackedPairs
-from rerank_plugins.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -86,33 +85,3 @@ class AutomodelForward:
         tensors = {name: torch.from_numpy(array).to(self._device) for name, array in inputs.items()}
         logits: Tensor = self.model(**tensors).logits
         return logits.float().reshape(pairs.n_pairs, self.model.config.num_labels)
-
-
-def _load(folder: Path, *, trust_remote_code: bool) -> PreTrainedModel:
-    from transformers import AutoModelForSequenceClassification
-
-    try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, AttributeError) as error:
-        raise ModelLoadError(
-            f"{folder} cannot be loaded as a sequence-classification model: {error}"
-        ) from error
-    # transformers fills missing tensors with random numbers; random scores help nobody.
-    if getattr(model.config, "attention_type", None) == "block_sparse":
-        raise UnsupportedModelError(
-            f"{folder} asks for attention_type='block_sparse', which transformers turns off for "
-            "good at the first short text, so that a score would depend on earlier ones; set "
-            "attention_type to 'original_full' in its config.json"
-        )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelLoadError(
-            f"{folder} has no tensor {missing[0]!r} ({len(missing)} missing); it may be an encoder "
-            "without its classification head. Use a cross-encoder checkpoint"
-        )
-    return model  # type: ignore[no-any-return]
