@@ -99,6 +99,7 @@ class TestQrels:
         [
             ("q1 a 1", ":2: 3 fields, expected 4"),
             ("q1 0 b 0.5", ":2: relevance is '0.5'"),
+            ("q1 0 b -11", ":2: relevance is '-11'"),
             ("q1 0 b 99999999999", ":2: relevance is '99999999999'"),
             ("q1 0 b 9223372036854775808", ":2: relevance is '9223372036854775808'"),
             ("q1 0 a 1", ":2: document 'a' is judged again for query 'q1'"),

@@ -100,7 +100,8 @@ def _evaluated(
         paths.add(path)
         times = rerank_to_file(scorer, collection, path, restart=restart, progress=progress)
         reranked, speed = TrecRun(path), Speed.of(times)
-        systems.append(system(name, reranked, None, speed=speed))
+        dtype = getattr(scorer, "dtype", None)
+        systems.append(system(name, reranked, None, speed=speed, dtype=dtype))
         if interpolate:
             advance = progress.step("fitting the weight", len(query_ids), "queries")
             weights = fit_weights(collection, reranked, parsed[0], advance=advance)
@@ -112,6 +113,7 @@ def _evaluated(
                     TrecRun(path),
                     None,
                     speed=speed,
+                    dtype=dtype,
                     first_stage_weights=(weights.fitted_on_first, weights.fitted_on_second),
                 )
             )

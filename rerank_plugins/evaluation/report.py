@@ -64,6 +64,7 @@ class System:
     run_path: str
     speed: Speed | None = None
     first_stage_weights: tuple[float, float] | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,11 +154,12 @@ def read_qrels(path: str | Path, queries: Container[str] | None = None) -> Qrels
                 f"{path}:{number}: document {doc_id!r} is judged again for query {query_id!r}; "
                 "keep one judgement"
             )
-        # trec_eval keeps a counter for each grade up to the highest, and crashes beyond its memory.
-        if not re.fullmatch(r"[+-]?[0-9]{1,6}", value):
+        # trec_eval keeps a counter for each grade up to the highest and crashes beyond its memory;
+        # -1 and -2 have meanings to it, and it crashes on what is lower.
+        if not re.fullmatch(r"-[12]|[+]?[0-9]{1,6}", value):
             raise DataFormatError(
                 f"{path}:{number}: relevance is {value[:40]!r}; a whole number such as 0, 1 or 2 "
-                "belongs there"
+                "belongs there, from -2 to 999999"
             )
         judged[doc_id] = int(value)
     if not qrels:
