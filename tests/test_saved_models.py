@@ -176,3 +176,14 @@ def test_a_config_key_is_never_left_out(change: dict[str, Any], tmp_path: Path) 
     path = write("Bert", tmp_path) / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert_equal_or_refused(tmp_path)
+
+
+def test_what_old_configs_say_of_generating_keeps_the_quick_path(tmp_path: Path) -> None:
+    import json
+
+    path = write("Bert", tmp_path) / "config.json"
+    old = {"do_sample": False, "num_beams": 1, "top_k": 50, "eos_token_ids": 0, "pruned_heads": {}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | old))
+    # int8 is for the models that have a forward pass of their own here.
+    with CrossEncoderScorer(str(tmp_path), device="cpu", dtype="int8") as scorer:
+        assert len(scorer.score_pairs(PAIRS)) == len(PAIRS)

@@ -40,7 +40,13 @@ BERT_HARMLESS = frozenset(
     summary_last_dropout summary_type summary_use_proj tie_weights_ tie_word_embeddings
     tokenizer_class torch_dtype trainable transformers_version type_vocab_size use_cache
     vocab_size xla_device chunk_size_feed_forward bert_model num_attention_heads n_heads
-    hidden_act activation layer_norm_eps return_dict use_return_dict""".split()
+    hidden_act activation layer_norm_eps use_return_dict
+    do_sample diversity_penalty early_stopping encoder_no_repeat_ngram_size decoder_start_token_id
+    exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty
+    max_length min_length no_repeat_ngram_size num_beam_groups num_beams num_return_sequences
+    output_scores prefix remove_invalid_values repetition_penalty return_dict_in_generate
+    suppress_tokens begin_suppress_tokens task_specific_params temperature tf_legacy_loss top_k
+    top_p typical_p _attn_implementation_autoset""".split()
 )
 # Keys that ask for nothing at these values; at another one the model goes the general way.
 BERT_NEUTRAL: dict[str, tuple[object, ...]] = {
