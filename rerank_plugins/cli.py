@@ -7,14 +7,13 @@ Each command is a module of `rerank_plugins.commands` with ``configure(parser)``
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from rerank_plugins import __version__
-from rerank_plugins.errors import ModelLoadError, RerankError
+from rerank_plugins.errors import ModelLoadError, RerankError, closest_name
 from rerank_plugins.models import known_models
 from rerank_plugins.terminal import harmless
 
@@ -63,9 +62,9 @@ def _suggestion(error: RerankError, arguments: argparse.Namespace) -> str:
     known = [name for model in known_models() for name in model.names]
     given = getattr(arguments, "model", None) or []
     for model in [given] if isinstance(given, str) else given:
-        close = difflib.get_close_matches(model, known, n=1, cutoff=0.75)
+        close = closest_name(model, known)
         if close and model not in known:
-            return f"; did you mean {close[0]!r}?"
+            return f"; did you mean {close!r}?"
     return ""
 
 

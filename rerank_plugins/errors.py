@@ -45,6 +45,7 @@ __all__ = [
     "ScorerClosedError",
     "ScoringError",
     "UnsupportedModelError",
+    "closest_name",
     "require_extra",
     "unknown_name",
 ]
@@ -138,9 +139,18 @@ def unknown_name(problem: str, name: object, known: Iterable[str], *, kind: str)
     "no option 'devise'; did you mean 'device'? known options: device, dtype"
     """
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = closest_name(name, names)
+    hint = f"did you mean {close!r}? " if close else ""
     return f"{problem}; {hint}known {kind}: {', '.join(names)}"
+
+
+def closest_name(name: object, known: Iterable[str]) -> str | None:
+    """Return the one of ``known`` that was probably meant, None where none is near.
+
+    >>> closest_name("devise", ["dtype", "device"])
+    'device'
+    """
+    return next(iter(difflib.get_close_matches(str(name), list(known), n=1)), None)
 
 
 def _installed(module: str) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import ir_measures
 
-from rerank_plugins.errors import InvalidArgumentError
+from rerank_plugins.errors import InvalidArgumentError, closest_name
 from rerank_plugins.evaluation.trec import Candidates, Qrels
 from rerank_plugins.progress import Advance
 
@@ -52,8 +51,8 @@ def _measure(name: str) -> Any:
         assert isinstance(tree, ast.Name)
         known = ir_measures.measures.registry
         if tree.id not in known:
-            close = difflib.get_close_matches(tree.id, known, n=1)
-            hint = f"did you mean {name.replace(tree.id, close[0])!r}? " if close else ""
+            close = closest_name(tree.id, known)
+            hint = f"did you mean {name.replace(tree.id, close)!r}? " if close else ""
         measure = known[tree.id](**values)
         measure = measure if cutoff is None else measure @ cutoff
         if ir_measures.DefaultPipeline.supports(measure):
