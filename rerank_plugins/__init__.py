@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from rerank_plugins.errors import RerankError
 from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODEL
-from rerank_plugins.ranking import Ranked, Scorer, arank, interpolate, rank
-from rerank_plugins.registry import shared_scorer
+from rerank_plugins.ranking import Ranked, Scorer, ScoreUnit, arank, interpolate, rank
+from rerank_plugins.registry import close_shared_scorers, shared_scorer
 
 if TYPE_CHECKING:
-    from rerank_plugins.cross_encoder import CrossEncoderScorer
+    from rerank_plugins.cross_encoder import CrossEncoderScorer, Stats, Window
 
 __version__ = "0.1.0"
 
@@ -23,8 +23,12 @@ __all__ = [
     "CrossEncoderScorer",
     "Ranked",
     "RerankError",
+    "ScoreUnit",
     "Scorer",
+    "Stats",
+    "Window",
     "arank",
+    "close_shared_scorers",
     "interpolate",
     "rank",
     "shared_scorer",
@@ -32,10 +36,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name == "CrossEncoderScorer":
-        from rerank_plugins.cross_encoder import CrossEncoderScorer
+    if name in ("CrossEncoderScorer", "Stats", "Window"):
+        from rerank_plugins import cross_encoder
 
-        return CrossEncoderScorer
+        return getattr(cross_encoder, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -69,16 +69,11 @@ def check_timeout(timeout_s: object) -> float | None:
     return float(timeout_s)
 
 
-def check_numbers(name: str, values: object, count: int, *, of: str) -> list[float]:
-    """Return ``values``, one for each of the ``count`` things called ``of``, as finite floats."""
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+def check_numbers(name: str, values: object) -> list[float]:
+    """Return ``values``, any ordered iterable of finite numbers, as floats."""
+    if isinstance(values, (str, bytes, set, frozenset)) or not isinstance(values, Iterable):
         raise InvalidTypeError(f"{name} must be a list of numbers, got {shown(values)}")
-    numbers = list(values)
-    if len(numbers) != count:
-        raise InvalidArgumentError(
-            f"{name} has {len(numbers)} values for {count} {of}; give one score for each, or None"
-        )
-    return [_finite(name, index, number) for index, number in enumerate(numbers)]
+    return [_finite(name, index, value) for index, value in enumerate(values)]
 
 
 def check_query(query: object) -> str:

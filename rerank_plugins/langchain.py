@@ -24,6 +24,7 @@ In a chain, `CrossEncoderRerank.over` puts it behind a retriever:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -52,7 +53,7 @@ from rerank_plugins.adapters.langchain_cross_encoder import (  # noqa: E402
     without_cross_encoder,
 )
 from rerank_plugins.adapters.reranking import RERANK_ERROR, Outcome, RerankSettings  # noqa: E402
-from rerank_plugins.ranking import check_query  # noqa: E402
+from rerank_plugins.checks import check_query  # noqa: E402
 
 __all__ = ["CrossEncoderRerank", "RerankRetriever", "SharedCrossEncoder"]
 
@@ -233,7 +234,7 @@ def _documents(documents: Sequence[Document], outcome: Outcome) -> list[Document
     kept = []
     for row in outcome.rows:
         document = documents[row.index]
-        metadata = {**document.metadata, **row.marks}
+        metadata = {**deepcopy(document.metadata), **row.marks}
         if row.score is not None:
             metadata[RELEVANCE_SCORE] = row.score
             metadata.pop(RERANK_ERROR, None)  # of an earlier stage: this order is not that one

@@ -17,8 +17,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -52,7 +53,7 @@ from rerank_plugins.adapters.reranking import (  # noqa: E402
     RerankSettings,
     Row,
 )
-from rerank_plugins.ranking import check_query  # noqa: E402
+from rerank_plugins.checks import check_query  # noqa: E402
 
 __all__ = ["CrossEncoderRerank"]
 
@@ -215,19 +216,18 @@ def _nodes(nodes: Sequence[NodeWithScore], outcome: Outcome) -> list[NodeWithSco
 def _node(given: NodeWithScore, row: Row) -> NodeWithScore:
     node, score = given.node, given.score if row.score is None else row.score
     stale = row.score is not None and RERANK_ERROR in node.metadata  # of an earlier stage
-    if row.marks or stale:
-        metadata: Mapping[str, Any] = {
-            key: value
-            for key, value in node.metadata.items()
-            if not (stale and key == RERANK_ERROR)
+    metadata = {
+        key: value for key, value in node.metadata.items() if not (stale and key == RERANK_ERROR)
+    }
+    # A copy to the bottom: the next postprocessor may write into what it is given.
+    node = node.model_copy(
+        update={
+            "metadata": {**deepcopy(metadata), **row.marks},
+            "relationships": dict(node.relationships),
+            "excluded_embed_metadata_keys": _with_marks(node.excluded_embed_metadata_keys, row),
+            "excluded_llm_metadata_keys": _with_marks(node.excluded_llm_metadata_keys, row),
         }
-        node = node.model_copy(
-            update={
-                "metadata": {**metadata, **row.marks},
-                "excluded_embed_metadata_keys": _with_marks(node.excluded_embed_metadata_keys, row),
-                "excluded_llm_metadata_keys": _with_marks(node.excluded_llm_metadata_keys, row),
-            }
-        )
+    )
     return given.model_copy(update={"node": node, "score": score})
 
 

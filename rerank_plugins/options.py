@@ -20,6 +20,7 @@ from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, unknow
 from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODEL
 
 LongDocuments = Literal["truncate", "max"]
+ScoreUnitOption = Literal["auto", "logit", "probability"]
 
 _P = ParamSpec("_P")
 _S = TypeVar("_S")
@@ -50,6 +51,7 @@ class ScorerOptions:
     cache_folder: str | None = None
     trust_remote_code: bool = False
     max_queued_pairs: int | None = None
+    score_unit: ScoreUnitOption = "auto"
 
     def __post_init__(self) -> None:
         check = functools.partial(object.__setattr__, self)
@@ -61,6 +63,7 @@ class ScorerOptions:
             raise InvalidTypeError(f"revision must be a string, got {shown(self.revision)}")
         if self.token is not None and not isinstance(self.token, (str, bool)):
             raise InvalidTypeError(f"token must be a string, got a {type(self.token).__name__}")
+        check_choice("score_unit", self.score_unit, get_args(ScoreUnitOption))
         check_choice("long_documents", self.long_documents, get_args(LongDocuments))
         for name in ("local_files_only", "trust_remote_code"):
             if not isinstance(getattr(self, name), bool):

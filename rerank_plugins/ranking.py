@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
+from rerank_plugins.checks import (
+    check_number,
+    check_numbers,
+    check_passages,
+    check_query,
+    check_whole_number,
+    shown,
+)
 from rerank_plugins.errors import (
     InvalidArgumentError,
-    InvalidTypeError,
     NonFiniteScoreError,
     ScoringError,
 )
@@ -27,7 +34,7 @@ class Scorer(Protocol):
         """The name of the model, as shown in events and traces."""
 
     @property
-    def score_unit(self) -> ScoreUnit:
+    def score_unit(self) -> str:
         """What a score is: a raw ``"logit"`` or a ``"probability"`` between 0 and 1."""
 
     def score(self, query: str, passages: Sequence[str]) -> list[float]:
@@ -110,20 +117,13 @@ def interpolate(
     >>> interpolate([1.0, -1.0], [10.0, 20.0], weight=0.5)
     [0.5, -0.5]
     """
+    scores = check_numbers("scores", scores)
     count = len(scores)
-    if len(first_stage_scores) != count:
-        raise InvalidArgumentError(
-            f"first_stage_scores has {len(first_stage_scores)} values for {count} passages; "
-            "give one score for each passage, or None"
-        )
-    for index, value in enumerate(first_stage_scores):
-        if not math.isfinite(value):
-            raise InvalidArgumentError(
-                f"first_stage_scores[{index}] is {value}; every value must be finite"
-            )
+    first_stage_scores = check_first_stage_scores(first_stage_scores, count)
+    weight = check_number("weight", weight)
     spread, other_spread = _deviation(scores), _deviation(first_stage_scores)
     if spread == 0.0 or other_spread == 0.0:
-        return [float(score) for score in scores]
+        return scores
     mean = math.fsum(first_stage_scores) / count
     factor = weight * spread / other_spread
     return [
@@ -132,37 +132,30 @@ def interpolate(
     ]
 
 
-def check_query(query: object) -> str:
-    """Return ``query`` if it is a string, else raise `InvalidTypeError`."""
-    if not isinstance(query, str):
-        raise InvalidTypeError(f"query must be a string, got {_shown(query)}")
-    return query
-
-
-def check_passages(passages: object) -> list[str]:
-    """Return ``passages`` as a list of strings, or raise `InvalidTypeError`."""
-    if isinstance(passages, (str, bytes)) or not isinstance(passages, Sequence):
-        raise InvalidTypeError(
-            f"passages must be a list of strings, got {_shown(passages)}; "
-            "put a single passage into a list: [passage]"
-        )
-    for index, passage in enumerate(passages):
-        if not isinstance(passage, str):
-            raise InvalidTypeError(
-                f"passages[{index}] must be a string, got {_shown(passage)}; "
-                "drop it or give its text before reranking"
-            )
-    return list(passages)
-
-
-def check_top_n(top_n: object) -> None:
-    """Raise `InvalidArgumentError` unless ``top_n`` is None or at least 1."""
+def check_top_n(top_n: object) -> int | None:
+    """Return ``top_n`` as an int from 1 on, or None; else raise `InvalidArgumentError`."""
     if top_n is None:
-        return
-    if not isinstance(top_n, int) or isinstance(top_n, bool):
-        raise InvalidTypeError(f"top_n must be a whole number or None, got {_shown(top_n)}")
-    if top_n <= 0:
-        raise InvalidArgumentError(f"top_n must be at least 1, or None to keep all; got {top_n}")
+        return None
+    return check_whole_number("top_n", top_n, least=1, or_none="to keep all")
+
+
+def check_first_stage_scores(scores: object, count: int) -> list[float]:
+    """Return one finite float for each of ``count`` passages, or raise `InvalidArgumentError`."""
+    numbers = check_numbers("first_stage_scores", scores)
+    if len(numbers) != count:
+        raise InvalidArgumentError(
+            f"first_stage_scores has {len(numbers)} values for {count} passages; "
+            "give one score for each passage, or None"
+        )
+    return numbers
+
+
+class Scores(list[float]):
+    """Scores that know the logits they are made of, which order those that round to one value."""
+
+    def __init__(self, scores: Iterable[float], logits: Sequence[float]) -> None:
+        super().__init__(scores)
+        self.logits = logits
 
 
 class _Request:
@@ -178,21 +171,24 @@ class _Request:
         first_stage_weight: float,
     ) -> None:
         check_query(query)
-        check_top_n(top_n)
-        _check_number("threshold", threshold)
-        _check_number("first_stage_weight", first_stage_weight)
+        self.top_n = check_top_n(top_n)
+        self.threshold = None if threshold is None else check_number("threshold", threshold)
         self.passages = check_passages(passages)
-        self.top_n = top_n
-        self.threshold = threshold
-        self.first_stage_scores = first_stage_scores
-        self.first_stage_weight = first_stage_weight
-        if first_stage_scores is not None:
-            # Before the model runs, not after: a caller's mistake should cost nothing.
-            interpolate([0.0] * len(self.passages), first_stage_scores, first_stage_weight)
+        self.first_stage_weight = check_number("first_stage_weight", first_stage_weight)
+        # Before the model runs, not after: a caller's mistake should cost nothing.
+        self.first_stage_scores = (
+            None
+            if first_stage_scores is None
+            else check_first_stage_scores(first_stage_scores, len(self.passages))
+        )
         self.distinct = list(dict.fromkeys(self.passages))
 
     def ranking(self, distinct_scores: Sequence[float]) -> list[Ranked]:
         scores = self._checked(distinct_scores)
+        logits = scores
+        if isinstance(distinct_scores, Scores):
+            by_passage = dict(zip(self.distinct, distinct_scores.logits, strict=True))
+            logits = [by_passage[passage] for passage in self.passages]
         kept = [
             index
             for index, score in enumerate(scores)
@@ -200,7 +196,9 @@ class _Request:
         ]
         if self.first_stage_scores is not None:
             scores = interpolate(scores, self.first_stage_scores, self.first_stage_weight)
-        order = sorted(kept, key=lambda index: -scores[index])  # sorted() is stable: ties stay
+        order = sorted(
+            kept, key=lambda index: (-scores[index], -logits[index])
+        )  # sorted() is stable: ties stay
         kept = order[: self.top_n]
         return [Ranked(index, scores[index], place) for place, index in enumerate(kept)]
 
@@ -216,7 +214,7 @@ class _Request:
                 by_passage[passage] = float(score)
             except (TypeError, ValueError) as error:
                 raise ScoringError(
-                    f"the scorer returned {_shown(score)} where one number was expected"
+                    f"the scorer returned {shown(score)} where one number was expected"
                 ) from error
         scores = [by_passage[passage] for passage in self.passages]
         check_finite(scores, self.passages)
@@ -233,22 +231,8 @@ def check_finite(scores: Sequence[float], passages: Sequence[str]) -> None:
             )
 
 
-def _check_number(name: str, value: object) -> None:
-    if value is None:
-        return
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise InvalidTypeError(f"{name} must be a number, got {_shown(value)}")
-    if not math.isfinite(value):
-        raise InvalidArgumentError(f"{name} must be finite, got {value}")
-
-
 def _deviation(values: Sequence[float]) -> float:
     if all(left == right for left, right in pairwise(values)):
         return 0.0
     mean = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -47,7 +47,7 @@ class _Registry:
             folder = os.path.abspath(os.path.expanduser(options.cache_folder))
             options = replace(options, cache_folder=folder)
         # What a None or "auto" here becomes is known once the model is loaded.
-        key = replace(options, max_length=None, max_batch_tokens=None)
+        key = replace(options, max_length=None, max_batch_tokens=None, score_unit="auto")
         slot = self.slots.setdefault(key, _Slot())
         # Two threads that ask for one model at once load it once; nobody who asks for another one
         # waits. A load never asks for another scorer, so this cannot deadlock.

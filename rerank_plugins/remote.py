@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from rerank_plugins.checks import check_passages, check_query
 from rerank_plugins.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -18,7 +19,7 @@ from rerank_plugins.errors import (
     RemoteError,
     require_extra,
 )
-from rerank_plugins.ranking import ScoreUnit, check_passages, check_query
+from rerank_plugins.ranking import ScoreUnit
 from rerank_plugins.remote_api import APIS, RerankApi, endpoint_url, probe, scores_of
 
 require_extra("httpx", extra="remote", purpose="RemoteScorer")

@@ -56,7 +56,7 @@ def pipelines(corpus: list[Passage]) -> list[Pipeline]:
     embedding = LatentSemanticEmbedding(texts, n_dimensions=32)
     vectors = embedding.embed_documents(texts)
     return [
-        pipeline_class(framework)(some, vectors, embedding, SharedWords(), TOP_K)  # type: ignore[arg-type]
+        pipeline_class(framework)(some, vectors, embedding, SharedWords(), TOP_K)
         for framework in FRAMEWORKS
     ]
 

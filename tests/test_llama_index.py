@@ -60,9 +60,10 @@ def test_default_is_two_nodes() -> None:
     assert [one.text for one in rerank(NODES)] == BEST_FIRST[:2]
 
 
-def test_without_marks_the_node_is_the_same_object() -> None:
+def test_the_nodes_that_come_back_are_equal_and_not_the_same_objects() -> None:
     kept = rerank(NODES, top_n=4)
-    assert {id(one.node) for one in kept} == {id(one.node) for one in NODES}
+    assert {one.node.hash for one in kept} == {one.node.hash for one in NODES}
+    assert not {id(one.node) for one in kept} & {id(one.node) for one in NODES}
 
 
 def test_kinds_of_nodes_are_kept() -> None:

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from langchain_core.cross_encoders import BaseCrossEncoder
 
 from rerank_plugins.adapters.scorer_choice import ScorerSettings
+from rerank_plugins.checks import check_passages, check_query
 from rerank_plugins.errors import InvalidArgumentError, ScoringError
-from rerank_plugins.ranking import ScoreUnit, check_finite, check_passages, check_query, rank
+from rerank_plugins.ranking import ScoreUnit, check_finite, rank
 
 
 class SharedCrossEncoder(ScorerSettings, BaseCrossEncoder):

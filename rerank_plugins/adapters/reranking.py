@@ -11,6 +11,7 @@ import contextvars
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import Field, field_validator
@@ -63,8 +64,12 @@ class RerankSettings(ScorerSettings):
     @field_validator("top_n", mode="before")
     @classmethod
     def _check_top_n(cls, value: object) -> object:
-        check_top_n(value)
-        return value
+        return check_top_n(value)
+
+    @field_validator("score_threshold", "first_stage_weight", mode="before")
+    @classmethod
+    def _python_number(cls, value: object) -> object:
+        return value if isinstance(value, bool) or not isinstance(value, Real) else float(value)
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -21,6 +21,7 @@ from pydantic import (
     ValidationError,
     create_model,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, unknown_name
 from rerank_plugins.options import ScorerOptions
@@ -91,7 +92,9 @@ class ScorerSettings(_OptionFields):
     )
 
     # Never dumped: a scorer holds weights or connections.
-    scorer: Scorer | None = Field(default=None, exclude=True, repr=False, frozen=True)
+    scorer: SkipJsonSchema[Scorer | None] = Field(
+        default=None, exclude=True, repr=False, frozen=True
+    )
 
     # The names under which a framework's own class takes one setting, or a dict of them.
     other_names: ClassVar[Mapping[str, str]] = {}
@@ -254,6 +257,9 @@ def cross_encoder_options(name: str, kwargs: object) -> dict[str, Any]:
     for key, value in kwargs.items():
         if key in _CROSS_ENCODER_NAMES:
             options[_CROSS_ENCODER_NAMES[key]] = value
+        elif key in ("activation_fn", "activation_fct", "default_activation_function"):
+            if value is not None:
+                options["score_unit"] = _unit_of(f"{name}[{key!r}]", value)
         elif key in ("model_kwargs", "automodel_args") and value is not None:
             for inner, dtype in value.items():
                 if inner not in ("dtype", "torch_dtype"):
@@ -262,6 +268,19 @@ def cross_encoder_options(name: str, kwargs: object) -> dict[str, Any]:
         else:
             raise _unknown_keyword(name, key, [*_CROSS_ENCODER_NAMES, "model_kwargs"])
     return options
+
+
+def _unit_of(shown: str, activation: object) -> str:
+    """Return the unit of a torch activation, given as an object or by its dotted name."""
+    name = activation if isinstance(activation, str) else type(activation).__name__
+    units = {"Identity": "logit", "Sigmoid": "probability", "Softmax": "probability"}
+    unit = units.get(name.rpartition(".")[2])
+    if unit is None:
+        raise InvalidArgumentError(
+            f"{shown} must be torch.nn.Identity, Sigmoid or Softmax, got {name!r}; "
+            "score_unit='logit' or 'probability' says the same"
+        )
+    return unit
 
 
 def _unknown_keyword(owner: str, name: str, known: Sequence[str]) -> InvalidTypeError:

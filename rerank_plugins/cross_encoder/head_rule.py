@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from rerank_plugins.cross_encoder.pairs import FloatArray
 from rerank_plugins.errors import UnsupportedModelError
+from rerank_plugins.options import ScoreUnitOption
 from rerank_plugins.ranking import ScoreUnit
 
 Activation = Literal["identity", "sigmoid", "softmax"]
@@ -55,6 +56,12 @@ class HeadRule:
     @property
     def unit(self) -> ScoreUnit:
         return "logit" if self.activation == "identity" else "probability"
+
+    def in_unit(self, unit: ScoreUnitOption) -> HeadRule:
+        """Return the rule whose scores are in ``unit``; ``"auto"`` is this rule."""
+        if unit in ("auto", self.unit):
+            return self
+        return replace(self, activation="identity" if unit == "logit" else "sigmoid")
 
     def decision(self, logits: npt.NDArray[np.float32]) -> FloatArray:
         """Return one number a row (n_rows,), higher is more relevant, from (n_rows, n_labels)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rerank_plugins.checks import check_passages, check_query
 from rerank_plugins.cross_encoder.scheduling.job import Job
-from rerank_plugins.ranking import check_passages, check_query
 
 
 def one_query(query: str, passages: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

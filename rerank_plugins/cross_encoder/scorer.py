@@ -26,7 +26,7 @@ from rerank_plugins.cross_encoder.scheduling.waiting import take_turn, wait, wai
 from rerank_plugins.cross_encoder.tracing import score_span
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.options import ScorerOptions, takes_options
-from rerank_plugins.ranking import ScoreUnit
+from rerank_plugins.ranking import Scores, ScoreUnit
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -67,6 +67,9 @@ class CrossEncoderScorer:
     - ``long_documents``: ``"truncate"`` cuts pairs over ``max_length`` as transformers'
       ``longest_first`` does: the passage loses its end, and the query is kept whole up to half
       the room. ``"max"`` reads the passage in overlapping windows, and the best one counts.
+    - ``score_unit``: ``"auto"`` is what the model's config declares; ``"logit"`` the number itself
+      (of two labels, the log-odds); ``"probability"`` its sigmoid (of two labels, the softmax).
+      `rank` orders by the logit in either unit.
     - ``max_queued_pairs``: how many pairs may wait; a call that would pass this is refused whole,
       with `OverloadedError`. One larger than the bound runs when nothing waits. None: no bound.
 
@@ -94,6 +97,7 @@ class CrossEncoderScorer:
             cache_folder=options.cache_folder,
             trust_remote_code=options.trust_remote_code,
         )
+        self._rule = self._loaded.rule.in_unit(options.score_unit)
         self.model = options.model
         self._given = options
         self.options = self.resolved(options)
@@ -124,12 +128,13 @@ class CrossEncoderScorer:
             dtype=self._loaded.dtype,
             max_length=options.max_length or self._loaded.max_length,
             max_batch_tokens=options.max_batch_tokens or self._loaded.max_batch_tokens,
+            score_unit=self._loaded.rule.in_unit(options.score_unit).unit,
         )
 
     @property
     def score_unit(self) -> ScoreUnit:
-        """``"logit"`` or ``"probability"``, as the model's own config declares."""
-        return self._loaded.rule.unit
+        """``"logit"`` or ``"probability"``: as asked for, else as the model declares."""
+        return self._rule.unit
 
     @property
     def device(self) -> str:
@@ -315,8 +320,11 @@ class CrossEncoderScorer:
         return job, places
 
     def _scores(self, result: JobResult, places: list[int] | None) -> list[float]:
-        scores = self._loaded.rule.scores(result.logits).tolist()
-        return scores if places is None else [scores[place] for place in places]
+        scores, logits = self._rule.scores(result.logits).tolist(), result.logits.tolist()
+        if places is not None:
+            scores = [scores[place] for place in places]
+            logits = [logits[place] for place in places]
+        return scores if self.score_unit == "logit" else Scores(scores, logits)
 
     def _checked_length(self, max_length: int | None) -> int:
         limit = self._loaded.max_length

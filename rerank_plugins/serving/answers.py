@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rerank_plugins.ranking import Ranked, ScoreUnit
+from rerank_plugins.ranking import Ranked
 from rerank_plugins.serving.requests import RerankRequest
 
 
@@ -27,7 +27,7 @@ class Scored:
     forward_s: float = 0.0
 
 
-def probability(score: float, unit: ScoreUnit) -> float:
+def probability(score: float, unit: str) -> float:
     """Return a score as a number between 0 and 1: the sigmoid of a logit, in float64.
 
     >>> probability(0.0, "logit"), probability(0.25, "probability")
@@ -46,7 +46,7 @@ def rerank_answer(
     *,
     request_id: str,
     model: str,
-    unit: ScoreUnit,
+    unit: str,
     api_version: str,
     scored: Scored,
     windows: Mapping[int, tuple[int, int]],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 
 from rerank_plugins.errors import DeadlineExceededError
-from rerank_plugins.ranking import Ranked, Scorer, ScoreUnit, arank
+from rerank_plugins.ranking import Ranked, Scorer, arank
 from rerank_plugins.serving.answers import Scored
 from rerank_plugins.serving.faults import RequestFault
 from rerank_plugins.serving.requests import RerankRequest, ScoreRequest
@@ -30,7 +30,7 @@ class Call:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self.model = scorer.model
-        self.score_unit: ScoreUnit = scorer.score_unit
+        self.score_unit = scorer.score_unit
         self.n_tokens = 0
         self.queue_s = 0.0
         self.forward_s = 0.0
