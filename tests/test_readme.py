@@ -64,6 +64,6 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
 
 
 def test_the_changelog_begins_with_this_version() -> None:
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    newest = re.search(r"^## (\d\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert newest[1] == __version__
