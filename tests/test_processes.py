@@ -63,6 +63,13 @@ def child():
 ended_well(in_child(child))
 close_to(scorer.score(QUERY, PASSAGES), wanted)
 """,
+    "a forked child loads another scorer": """
+wanted = CrossEncoderScorer(FOLDER, device="cpu").score(QUERY, PASSAGES)
+def child():
+    other = CrossEncoderScorer(FOLDER, device="cpu", max_length=99)
+    close_to(other.score(QUERY, PASSAGES), wanted)
+ended_well(in_child(child))
+""",
     "a thread forks while others score": """
 scorer = CrossEncoderScorer(FOLDER, device=["cpu", "cpu"])
 other = CrossEncoderScorer(FOLDER, device="cpu")

@@ -12,7 +12,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+Result = TypeVar("Result")
 
 
 class Forkable(Protocol):
@@ -53,6 +56,28 @@ def join_at_exit(threads: Iterable[threading.Thread]) -> None:
     """Let the end of the process wait for ``threads``, which their owner's ``close`` ends."""
     with _threads_lock:
         _threads.update(threads)
+
+
+def in_own_thread(function: Callable[[], Result]) -> Result:
+    """Return what ``function`` returns in a thread of its own, or raise what it raises.
+
+    For work on several cores: a thread that has done some has helpers, which a forked child has
+    not, and would wait for.
+    """
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name="rerank-load", daemon=True)
+    thread.start()
+    try:
+        return outcome.result()
+    finally:
+        thread.join()
 
 
 def run_elsewhere(function: Callable[[], object]) -> None:
