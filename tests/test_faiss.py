@@ -82,12 +82,6 @@ def test_replaced_documents_are_found_once_and_at_their_new_place(store: FaissVe
     assert {document.page_content for document in found[:2]} == {"1,0", "9,0"}
 
 
-def test_of_an_id_given_twice_at_once_the_last_stays() -> None:
-    store = FaissVectorStore.from_texts(["1,0", "0,1"], Given(), ids=["same", "same"])
-    assert [row.page_content for row in store.get_by_ids(["same"])] == ["0,1"]
-    assert len(store.similarity_search("1,0", k=5)) == 1
-
-
 def test_results_can_be_changed_without_changing_the_store(store: FaissVectorStore) -> None:
     store.similarity_search("1,0", k=1)[0].metadata["n"] = "changed"
     store.get_by_ids(["east"])[0].metadata["n"] = "changed"
