@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rerank_plugins.cross_encoder.arguments import check_count
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, require_extra
@@ -32,10 +31,10 @@ from langchain_core.vectorstores import VectorStore  # noqa: E402
 from rerank_plugins.faiss_documents import checked_documents, checked_ids, copied  # noqa: E402
 from rerank_plugins.faiss_filter import Filter, compiled  # noqa: E402
 from rerank_plugins.faiss_folder import read_folder, write_folder  # noqa: E402
+from rerank_plugins.faiss_vectors import Vectors, most_diverse, unit_vectors  # noqa: E402
 
 __all__ = ["FaissVectorStore"]
 
-Vectors = NDArray[np.float32]
 Scored = list[tuple[Document, float]]
 T = TypeVar("T")
 
@@ -221,7 +220,7 @@ class FaissVectorStore(VectorStore):
         return await self._aside(self.delete, ids, **kwargs)
 
     def _put(self, documents: list[Document], embeddings: Sequence[Sequence[float]]) -> list[str]:
-        vectors = _unit_vectors(embeddings)
+        vectors = unit_vectors(embeddings)
         if len(vectors) != len(documents):
             raise InvalidArgumentError(
                 f"the embedding returned {len(vectors)} vectors for {len(documents)} texts"
@@ -366,7 +365,7 @@ class FaissVectorStore(VectorStore):
             raise InvalidArgumentError(f"lambda_mult must be from 0 to 1, got {lambda_mult!r:.60}")
         found, vectors = self._search(embedding, max(k, fetch_k), filter, kwargs)
         cosines = np.array([score for _, score in found], dtype=np.float32)
-        chosen = [found[index] for index in _diverse(cosines, vectors, lambda_mult, k)]
+        chosen = [found[index] for index in most_diverse(cosines, vectors, lambda_mult, k)]
         return [(_scored(document, score, score_key), score) for document, score in chosen]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
@@ -380,7 +379,7 @@ class FaissVectorStore(VectorStore):
         _no_options(options)
         _check_number("k", k)
         wanted = compiled(filter)
-        query = _unit_vectors([embedding])
+        query = unit_vectors([embedding])
         allowed = None
         if wanted is not None:  # without the lock: it may take long, or use the store
             with self._lock:
@@ -481,56 +480,6 @@ class FaissVectorStore(VectorStore):
 
 
 _MADE_ANEW = frozenset({"_index", "_rows", "_ids", "_next_number", "_lock", "_saving"})
-
-
-def _unit_vectors(embeddings: Sequence[Sequence[float]]) -> Vectors:
-    """Return the vectors as an (n, dimension) array, each of length 1, or 0 if it was 0."""
-    try:
-        with np.errstate(over="ignore"):  # found below, as an infinite number
-            vectors: Vectors = np.array(embeddings, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        try:
-            sizes = sorted({len(vector) for vector in embeddings})
-        except TypeError:
-            sizes = []
-        if len(sizes) > 1:
-            raise InvalidArgumentError(
-                f"the embedding returned vectors of different dimensions: {sizes}"
-            ) from error
-        raise InvalidArgumentError(
-            f"the embedding must return one vector of finite numbers for each text ({error})"
-        ) from error
-    if vectors.ndim != 2 or vectors.shape[1] == 0 or not np.isfinite(vectors).all():
-        raise InvalidArgumentError(
-            f"the embedding must return one non-empty vector of finite numbers for each text, got "
-            f"an array of shape {vectors.shape}: {vectors.ravel()[:4].tolist()} ..."
-        )
-    # The squares of very large and very small numbers have no place in float32.
-    peaks = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
-    scaled = (peaks > 0.0) & ((peaks > 1e15) | (peaks < 1e-15))
-    vectors = np.divide(vectors, np.where(scaled, peaks, 1.0), dtype=np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    # A vector of length 1 stays as it is to the last bit, and so do rankings made from it.
-    lengths[(lengths == 0.0) | (np.abs(lengths - 1.0) < 1e-6)] = 1.0
-    return np.ascontiguousarray(vectors / lengths)
-
-
-def _diverse(cosines: Vectors, vectors: Vectors, weight: float, k: int) -> list[int]:
-    """Return the indices of up to ``k`` of ``vectors``, (n, dimension), in the order of choice.
-
-    Each is the one with the greatest ``weight * cosine - (1 - weight) * likeness``: its cosine
-    with the query, of shape (n,), and its greatest cosine with those chosen before.
-    """
-    chosen: list[int] = []
-    likeness = np.zeros(len(vectors), dtype=np.float32)
-    while len(chosen) < min(k, len(vectors)):
-        gains = weight * cosines - (1.0 - weight) * likeness
-        gains[chosen] = -np.inf
-        best = int(np.argmax(gains)) if chosen else int(np.argmax(cosines))
-        near = vectors @ vectors[best]
-        likeness = np.maximum(likeness, near) if chosen else near
-        chosen.append(best)
-    return chosen
 
 
 def _texts(documents: list[Document]) -> list[str]:
