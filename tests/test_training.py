@@ -288,7 +288,7 @@ def made_lists() -> tuple[Lists, TokenStore, TokenStore]:
     targets = (4.0 * (candidates % 2)).astype(np.float32)
     query = np.arange(64) % 8
     order = rng.permutation(64)
-    lists = Lists(query[order], candidates[order], targets[order])
+    lists = Lists(query[order], candidates[order], targets[order], np.ones(64, dtype=np.float32))
     texts = [f"{word} {word}" for word in words]
     return (
         lists,

@@ -1,4 +1,4 @@
-"""``python -m training``: make the embedded cross-encoder."""
+"""``python -m training``: make an embedded cross-encoder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,26 @@ import torch
 from rich.console import Console
 
 from training.export import copy_model
+from training.passages import Files
 from training.recipe import Recipe
-from training.settings import FULL, SMOKE
+from training.settings import FULL, SMOKE, STUDENTS
 
 HERE = Path(__file__).parent
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument(
+        "--model",
+        choices=[*STUDENTS],
+        default=next(iter(STUDENTS)),
+        help="which of the two to make (embedded)",
+    )
+    parser.add_argument(
+        "--teacher",
+        metavar="MODEL",
+        help="a cross-encoder that teaches too: the folder of a model made before",
+    )
     parser.add_argument(
         "--smoke",
         action="store_true",
@@ -33,6 +45,25 @@ def arguments() -> argparse.Namespace:
         default=[],
         metavar="FILE",
         help="JSON lines with a query and a passage that answers it, for training too",
+    )
+    parser.add_argument(
+        "--passages",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="JSON lines with a passage: queries are made from them, and they are rivals",
+    )
+    parser.add_argument(
+        "--questions",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="JSON lines with a query alone, which is matched to the passages",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="where to train: cpu or cuda, in bfloat16 on both (cpu)"
     )
     parser.add_argument(
         "--work", type=Path, default=HERE / "work", help="where everything is kept (training/work)"
@@ -53,14 +84,24 @@ def main() -> int:
     settings = SMOKE if options.smoke else FULL
     if options.minutes:
         settings = settings.lasting(options.minutes)
-    for path in options.pairs:
-        if not path.is_file():
-            console.print(f"--pairs: {path} is not a file")
-            return 2
+    for option in ("pairs", "passages", "questions"):
+        for path in getattr(options, option):
+            if not path.is_file():
+                console.print(f"--{option}: {path} is not a file; give JSON lines")
+                return 2
+    files = Files(tuple(options.pairs), tuple(options.passages), tuple(options.questions))
     if options.smoke:
         # What is cached would prove nothing; the downloads stay.
         shutil.rmtree(options.work / settings.name, ignore_errors=True)
-    outcome = Recipe(settings, work=options.work, pairs=options.pairs, console=console).run()
+    outcome = Recipe(
+        settings,
+        work=options.work,
+        student=options.model,
+        files=files,
+        device=options.device,
+        teacher=options.teacher,
+        console=console,
+    ).run()
     console.print_json(json.dumps({"start": outcome.start, "final": outcome.final}))
     if outcome.final["RR@10"] <= outcome.start["RR@10"]:
         console.print("The model is no better than its start: nothing was learned.")

@@ -26,7 +26,7 @@ from training.queries import Query, read_queries
 from training.recipe import PASSAGE_TOKENS, QUERY_TOKENS
 from training.sources import SPLADE_WHEEL, unpacked_wheel
 from training.student import TokenStore, new_student, plain_tokenizer
-from training.teachers import mixed_targets
+from training.teachers import BM25_WEIGHT, mixed_targets
 from training.validation import validate
 
 HERE = Path(__file__).parent
@@ -69,9 +69,9 @@ def variant_lists(variant: Variant, lists: Lists, scores: Path, queries: Sequenc
         centred = sparse - sparse.mean(axis=1, keepdims=True)
         dense = centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-6) * spread
     weight = 1.0 if set(variant.teachers) >= {"dense", "sparse"} else 0.0
-    kept = {} if "bm25" in variant.teachers else {"bm25_weight": 0.0}
-    targets = mixed_targets(dense, sparse, bm25, sparse_weight=weight, **kept)
-    changed = Lists(lists.query, lists.candidates, targets)
+    bm25_weight = BM25_WEIGHT if "bm25" in variant.teachers else 0.0
+    targets = mixed_targets(dense, sparse, bm25, sparse_weight=weight, bm25_weight=bm25_weight)
+    changed = Lists(lists.query, lists.candidates, targets, lists.own)
     if variant.questions:
         return changed
     rows = [row for row, query in enumerate(lists.query) if queries[int(query)].form != "person"]
@@ -88,7 +88,7 @@ def run_variant(variant: Variant, *, folder: Path, work: Path, n_lists: int) -> 
     passage_ids = TokenStore(texts, tokenizer, max_tokens=PASSAGE_TOKENS)
     held = Lists.load(folder / "validation.npz")
     n_person = sum(queries[int(index)].form == "person" for index in held.query)
-    lists = Lists.load(folder / "lists.npz")
+    lists = Lists.load(folder / "lists_embedded.npz")
     schedule = Schedule(lists=n_lists, average_steps=100)
 
     def figures(student: BertForSequenceClassification) -> dict[str, float]:
@@ -98,7 +98,7 @@ def run_variant(variant: Variant, *, folder: Path, work: Path, n_lists: int) -> 
     with tempfile.TemporaryDirectory() as scratch:
         student = train(
             new_student(splade, pretrained=variant.pretrained),
-            variant_lists(variant, lists, folder / "scores_lists.npz", queries),
+            variant_lists(variant, lists, folder / "scores_lists_embedded.npz", queries),
             query_ids,
             passage_ids,
             schedule=replace(schedule, own_passage_weight=variant.own_passage_weight),

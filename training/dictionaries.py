@@ -16,7 +16,7 @@ _DATE = re.compile(r"\(\d{4}-\d\d-\d\d\)")
 def dictd_entries(text: str, *, indent: int = 2) -> Iterator[Entry]:
     r"""Yield (headword, definition): headwords start a line, definitions are indented.
 
-    >>> list(dictd_entries("Abacus, n.\n   A table for {counting}.\naard\n   <tool> Checks."))
+    >>> list(dictd_entries("Abacus\n   A table for {counting}.\naard\n   <tool> Checks."))
     [('Abacus', 'A table for counting.'), ('aard', 'Checks.')]
     """
     headword: str | None = None

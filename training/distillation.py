@@ -45,6 +45,7 @@ class Schedule:
     offset_share: float = 0.3
     own_passage_weight: float = 0.3
     average_steps: int = 400
+    tokens_at_once: int = 8_192
     bfloat16: bool = True
     seed: int = 0
 
@@ -65,8 +66,10 @@ class Schedule:
         return self.learning_rate * max(0.0, (1 - progress) / (1 - self.warm_up))
 
 
-def list_loss(scores: Tensor, targets: Tensor, *, own_passage_weight: float) -> Tensor:
-    """Return the loss of lists (n_lists, size) whose own passage is column 0.
+def list_loss(
+    scores: Tensor, targets: Tensor, *, own_passage_weight: float, own: Tensor | None = None
+) -> Tensor:
+    """Return the loss of lists (n_lists, size) whose own passage is column 0 where ``own`` is 1.
 
     The KL divergence from the teachers' distribution over the list, and a little cross-entropy
     on the passage that the query was made from, which the teachers do not know.
@@ -80,7 +83,8 @@ def list_loss(scores: Tensor, targets: Tensor, *, own_passage_weight: float) -> 
     divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
     if own_passage_weight == 0.0:
         return divergence
-    return divergence - own_passage_weight * log_student[:, 0].mean()
+    first = log_student[:, 0] if own is None else own * log_student[:, 0]
+    return divergence - own_passage_weight * first.mean()
 
 
 def list_order(n_lists: int, *, seed: int) -> Iterator[np.ndarray]:
@@ -125,9 +129,10 @@ def parameter_groups(
     """Return the token embeddings, and the rest, as the optimizer takes them.
 
     Most tokens are seldom seen here, and their embeddings come from far more text than this: they
-    learn at ``embedding_rate`` of the rate, and nothing decays them.
+    learn at ``embedding_rate`` of the rate, not at all where that is 0, and nothing decays them.
     """
     tokens = student.bert.embeddings.word_embeddings.weight
+    tokens.requires_grad = schedule.embedding_rate > 0
     rest = [parameter for parameter in student.parameters() if parameter is not tokens]
     return [
         {"params": [tokens], "lr": 0.0, "share": schedule.embedding_rate, "weight_decay": 0.0},
@@ -188,7 +193,7 @@ def train(
     checkpoint = Checkpoint(folder / "checkpoint.pt")
     step, seconds = 0, 0.0
     if checkpoint.path.exists():
-        saved = torch.load(checkpoint.path, weights_only=True)
+        saved = torch.load(checkpoint.path, weights_only=True, map_location=student.device)
         student.load_state_dict(saved["student"])
         average.student.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -237,16 +242,21 @@ def train(
             int(rng.integers(1, 384)) if rng.random() < schedule.offset_share else 0
             for _ in range(8)
         ]
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=schedule.bfloat16):
+        kind = student.device.type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=schedule.bfloat16):
             scores = score_pairs(
                 student,
                 pairs,
                 max_length=schedule.long_length if long else schedule.max_length,
                 offsets=offsets,
+                tokens_at_once=schedule.tokens_at_once,
             )
-        scores = scores.view(batch.targets.shape)
-        targets = torch.from_numpy(batch.targets)
-        loss = list_loss(scores, targets, own_passage_weight=schedule.own_passage_weight)
+        loss = list_loss(
+            scores.view(batch.targets.shape),
+            torch.from_numpy(batch.targets).to(student.device),
+            own_passage_weight=schedule.own_passage_weight,
+            own=torch.from_numpy(batch.own).to(student.device),
+        )
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)

@@ -9,7 +9,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import BertForSequenceClassification
+
+from rerank_plugins.cross_encoder.checkpoint.folder import ROW_SCALE
 
 SPECIAL_TOKENS = {
     "unk_token": "[UNK]",
@@ -20,14 +23,49 @@ SPECIAL_TOKENS = {
 }
 
 
-def export(student: BertForSequenceClassification, tokenizer_folder: Path, folder: Path) -> None:
-    """Write the model that `transformers`, sentence-transformers and this package load."""
+def int8_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a matrix (rows, columns) as int8, and the float32 scale of each row.
+
+    >>> rows, scales = int8_rows(torch.tensor([[1.27, -0.64], [0.0, 0.0]]))
+    >>> rows.tolist()
+    [[127, -64], [0, 0]]
+    >>> [round(scale, 4) for scale in scales.tolist()]
+    [0.01, 1.0]
+    """
+    largest = matrix.float().abs().amax(dim=1)
+    scales = torch.where(largest > 0, largest / 127, 1.0)
+    return (matrix.float() / scales[:, None]).round().to(torch.int8), scales
+
+
+def stored_tensors(student: BertForSequenceClassification, *, int8: bool) -> dict[str, Tensor]:
+    """Return the tensors as the file holds them: float16, or with ``int8`` matrices as int8 rows.
+
+    The classifier stays float16: it is one row, whose rounding every score would show.
+    """
+    tensors = {}
+    for name, tensor in student.state_dict().items():
+        if name.endswith("position_ids"):
+            continue
+        if int8 and tensor.ndim == 2 and tensor.shape[0] > 1:
+            tensors[name], tensors[name + ROW_SCALE] = int8_rows(tensor.detach())
+        else:
+            tensors[name] = tensor.detach().to(torch.float16).contiguous()
+    return tensors
+
+
+def export(
+    student: BertForSequenceClassification,
+    tokenizer_folder: Path,
+    folder: Path,
+    *,
+    int8: bool = False,
+) -> None:
+    """Write the model folder that this package loads.
+
+    In float16 `transformers` and sentence-transformers load it too; int8 rows are this package's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.detach().to(torch.float16).contiguous()
-        for name, tensor in student.state_dict().items()
-        if not name.endswith("position_ids")
-    }
+    tensors = stored_tensors(student, int8=int8)
     weights = folder / "model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})
     # safetensors writes for the owner only; a package is for everyone.

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from training.dictionaries import Entry, dictd_entries, wordnet_entries
 from training.markup import Section, sections
@@ -23,9 +23,25 @@ from training.sources import (
     unpacked_debian,
 )
 
-Kind = Literal["definition", "section", "description", "answer"]
+Kind = Literal["definition", "section", "description", "answer", "text"]
 
 DESCRIPTIONS = "package descriptions"
+# The demo judges the models on Python's documentation, so nothing about Python is trained on.
+_PYTHON = re.compile(
+    r"python|\bpip3?\b|numpy|scipy|sklearn|django|pandas|matplotlib|jupyter|\.py\b", re.IGNORECASE
+)
+# Sources of the files of pairs and passages that are for validation alone: whole books and sites.
+HELD_OUT_SOURCES = frozenset(
+    {
+        "xquad",
+        "philschatz/psychology-book",
+        "openstax/osbooks-introduction-anthropology",
+        "DFE-Digital/get-into-teaching-app",
+        "alphagov/smart-answers",
+        "US CDC / FDA questions",
+    }
+)
+PASSAGE_WORDS = 210
 # The two large dictionaries, thinned out.
 HEADWORDS_ONE_IN = {"dict-gcide": 5, "wordnet-base": 6}
 
@@ -42,6 +58,19 @@ class Passage:
     title: str
     text: str
     questions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """JSON lines of the reader's own: pairs, passages, and questions without a passage."""
+
+    pairs: tuple[Path, ...] = ()
+    passages: tuple[Path, ...] = ()
+    questions: tuple[Path, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [path.name for path in (*self.pairs, *self.passages, *self.questions)]
 
 
 def chunks(paragraphs: Sequence[str], *, n_words: int) -> Iterator[str]:
@@ -61,6 +90,15 @@ def chunks(paragraphs: Sequence[str], *, n_words: int) -> Iterator[str]:
                 chunk, size = [], 0
     if chunk:
         yield " ".join(chunk)
+
+
+def about_python(*texts: str) -> bool:
+    """Say whether a text is about Python, the language or what belongs to it.
+
+    >>> about_python("How to open a file", "import numpy"), about_python("A snake in the grass")
+    (True, False)
+    """
+    return any(_PYTHON.search(text) for text in texts)
 
 
 def passage_length(rng: random.Random) -> int:
@@ -132,60 +170,87 @@ def _description_passages(work: Path, rng: random.Random) -> Iterator[Passage]:
         yield Passage(DESCRIPTIONS, "description", summary, whole)
 
 
-def pair_passages(path: Path, rng: random.Random) -> Iterator[Passage]:
+def pair_passages(path: Path, rng: random.Random, *, held_out: bool = False) -> Iterator[Passage]:
     """Yield the passages of a file of question and passage pairs (JSON lines).
 
-    Each line has ``query`` and ``passage``, and may have ``negatives``: passages of their own.
-    Runs of short passages are neighbours in one article, so they are joined into one.
+    Each line has ``query`` and ``passage``, and may have ``source`` and ``negatives``: passages of
+    their own. Runs of single sentences are neighbours in one article, so they are joined.
+    ``held_out`` asks for those of `HELD_OUT_SOURCES`, which are left out otherwise.
     """
-    with path.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
     distinct: dict[str, list[str]] = {}
-    for row in rows:
+    for row in _rows(path, held_out=held_out):
         distinct.setdefault(row["passage"], []).append(row["query"])
         for negative in row.get("negatives", ()):
             distinct.setdefault(negative, [])
     items = iter(distinct.items())
     for text, questions in items:
         target = passage_length(rng)
-        texts, asked = [next(chunks([text], n_words=target))], list(questions)
-        while len(" ".join(texts).split()) < 0.6 * target and len(text.split()) < 60:
+        texts, asked = [text], list(questions)
+        while len(" ".join(texts).split()) < 0.6 * target and len(text.split()) < 40:
             following = next(items, None)
             if following is None:
                 break
             texts.append(following[0])
             asked.extend(following[1])
-        whole = " ".join(" ".join(texts).split()[:220])
+        whole = " ".join(" ".join(texts).split()[:PASSAGE_WORDS])
         yield Passage(path.stem, "answer", "", whole, tuple(dict.fromkeys(asked)))
+
+
+def plain_passages(path: Path, *, held_out: bool = False) -> Iterator[Passage]:
+    """Yield the passages of a file of passages (JSON lines with ``passage`` and ``source``)."""
+    for row in _rows(path, held_out=held_out):
+        whole = " ".join(row["passage"].split()[:PASSAGE_WORDS])
+        yield Passage(path.stem, "text", row.get("title", ""), whole)
+
+
+def _rows(path: Path, *, held_out: bool) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            row = json.loads(line)
+            if "passage" not in row:
+                raise ValueError(f"{path}, line {number} has no 'passage'")
+            if (row.get("source") in HELD_OUT_SOURCES) == held_out:
+                yield row
 
 
 def build_passages(
     work: Path,
     *,
-    pairs: Sequence[Path],
+    files: Files,
     sources: Sequence[str] | None,
     limit_per_source: int,
+    limit_per_file: int,
     limits: Mapping[str, int],
+    held_out: bool = False,
 ) -> list[Passage]:
-    """Return the distinct passages of all sources, at most so many of each."""
+    """Return the distinct passages of all sources, at most so many of each; none about Python."""
     found: list[Passage] = []
     public = (*DICTIONARIES, *DOCUMENTATION, DESCRIPTIONS) if sources is None else sources
-    everything: list[str | Path] = [*public, *pairs]
+    everything: list[str | Path] = [*public, *files.pairs, *files.passages]
     for source in everything:
         name = source.stem if isinstance(source, Path) else source
         # One generator a source, so that leaving one out changes no other.
         rng = random.Random(name)
-        distinct = list({p.text: p for p in source_passages(source, work, rng)}.values())
-        rng.shuffle(distinct)
-        found.extend(distinct[: limits.get(name, limit_per_source)])
-    return list({passage.text: passage for passage in found}.values())
+        if isinstance(source, str):
+            read, limit = source_passages(source, work, rng), limit_per_source
+        elif source in files.pairs:
+            read, limit = pair_passages(source, rng, held_out=held_out), limit_per_file
+        else:
+            read, limit = plain_passages(source, held_out=held_out), limit_per_file
+        distinct = list({p.text: p for p in read}.values())
+        kept = [p for p in distinct if not about_python(p.title, p.text, *p.questions)]
+        rng.shuffle(kept)
+        found.extend(kept[: limits.get(name, limit)])
+    # A pair's passage comes before the same text without a question.
+    unique: dict[str, Passage] = {}
+    for passage in found:
+        unique.setdefault(passage.text, passage)
+    return list(unique.values())
 
 
-def source_passages(source: str | Path, work: Path, rng: random.Random) -> Iterator[Passage]:
-    """Yield the passages of a package, of the package descriptions, or of a file of pairs."""
-    if isinstance(source, Path):
-        yield from pair_passages(source, rng)
-    elif source in DICTIONARIES:
+def source_passages(source: str, work: Path, rng: random.Random) -> Iterator[Passage]:
+    """Yield the passages of a package, or of the package descriptions."""
+    if source in DICTIONARIES:
         yield from _definition_passages(source, work, rng)
     elif source in DOCUMENTATION or source in UNSEEN_DOCUMENTATION:
         for page in documentation_pages(source, work):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from training.passages import Passage
+from training.passages import Passage, about_python
 from training.question_forms import (
     DEFINITION_FORMS,
     GERUND_FORMS,
@@ -29,9 +29,15 @@ STOPWORDS = frozenset(
 )
 
 
+BARE = "bare"
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
-    """``passage`` is the index of the passage it was made from; ``form`` says how."""
+    """``passage`` is the index of the passage it was made from; ``form`` says how.
+
+    A question of form `BARE` came without a passage, and has -1.
+    """
 
     text: str
     passage: int
@@ -155,6 +161,23 @@ def build_queries(
                 Query(text.lower() if rng.random() < 0.5 else text, query.passage, query.form)
             )
     return kept
+
+
+def bare_questions(paths: Sequence[Path], *, limit: int, seed: int) -> list[Query]:
+    """Return distinct questions of files of JSON lines with ``query``, which have no passage."""
+    found: dict[str, Query] = {}
+    for path in paths:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                row = json.loads(line)
+                if "query" not in row:
+                    raise ValueError(f"{path}, line {number} has no 'query'")
+                text = " ".join(row["query"].split())
+                if not about_python(text):
+                    found.setdefault(text.lower(), Query(text, -1, BARE))
+    questions = list(found.values())
+    random.Random(seed).shuffle(questions)
+    return questions[:limit]
 
 
 def write_queries(queries: Sequence[Query], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The student: a BERT cross-encoder of the embedded model's shape, started from splade-tiny."""
+"""The students: BERT cross-encoders, started from an encoder that was taught something else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
 CLS, SEP = 101, 102
 # Few distinct shapes: a CPU compiles its kernels anew for every one.
@@ -27,20 +27,33 @@ def new_student(splade: Path, *, pretrained: bool = True) -> BertForSequenceClas
     Without ``pretrained`` the encoder is random too, to see what the start is worth.
     """
     body = BertForMaskedLM.from_pretrained(splade, dtype=torch.float32)
-    config = BertConfig.from_pretrained(splade)
-    config.num_labels = 1
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
-    config.tie_word_embeddings = True
-    torch.manual_seed(0)
-    student = BertForSequenceClassification(config)
+    student = _untrained(splade)
     if pretrained:
         student.bert.load_state_dict(body.bert.state_dict(), strict=False)
     with torch.no_grad():
         # The pooler starts as the identity: what the encoder puts into [CLS] passes through.
         tensors = student.state_dict()
-        tensors["bert.pooler.dense.weight"].copy_(torch.eye(config.hidden_size))
+        tensors["bert.pooler.dense.weight"].copy_(torch.eye(student.config.hidden_size))
         tensors["bert.pooler.dense.bias"].zero_()
     return student
+
+
+def new_l6_student(minilm: Path) -> BertForSequenceClassification:
+    """Return the other start: all-MiniLM-L6-v2, its pooler too, under a new classifier."""
+    student = _untrained(minilm)
+    body = BertModel.from_pretrained(minilm, dtype=torch.float32)
+    student.bert.load_state_dict(body.state_dict())
+    return student
+
+
+def _untrained(folder: Path) -> BertForSequenceClassification:
+    config = BertConfig.from_pretrained(folder)
+    config.num_labels = 1
+    # With dropout a forward pass takes five times as long on a CPU, and these texts are read once.
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
+    config.tie_word_embeddings = True
+    torch.manual_seed(0)
+    return BertForSequenceClassification(config)
 
 
 class TokenStore:
@@ -112,7 +125,7 @@ def logits(
     """
     # The layers' classes are not in the stubs' view of a ModuleList.
     bert: Any = student.bert
-    mask = (torch.arange(ids.shape[1]) < lengths[:, None])[:, None, None, :]
+    mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[:, None, None, :]
     hidden = bert.embeddings(input_ids=ids, token_type_ids=types, position_ids=positions)
     layers = list(bert.encoder.layer)
     for layer in layers:
@@ -142,8 +155,9 @@ def score_pairs(
     *,
     max_length: int,
     offsets: Sequence[int] = (0,),
+    tokens_at_once: int = TOKENS_AT_ONCE,
 ) -> Tensor:
-    """Return logits (n_pairs,), batched by length; differentiable.
+    """Return logits (n_pairs,), batched by length; differentiable, on the student's device.
 
     ``offsets`` are taken in turn, one a batch.
     """
@@ -156,13 +170,13 @@ def score_pairs(
         query, passage = pairs[order[start]]
         longest = min(max_length, len(query) + len(passage) + 3)
         width = -(-longest // WIDTH_STEP) * WIDTH_STEP
-        rows = order[start : start + max(1, TOKENS_AT_ONCE // width)]
+        rows = order[start : start + max(1, tokens_at_once // width)]
         offset = min(
             offsets[len(parts) % len(offsets)], student.config.max_position_embeddings - width
         )
         batch = padded_pairs([pairs[row] for row in rows], max_length=max_length, offset=offset)
-        parts.append(logits(student, *batch))
+        parts.append(logits(student, *(tensor.to(student.device) for tensor in batch)))
         start += len(rows)
     back = torch.empty(len(order), dtype=torch.long)
     back[torch.tensor(order, dtype=torch.long)] = torch.arange(len(order))
-    return torch.cat(parts)[back] if parts else torch.zeros(0)
+    return torch.cat(parts)[back.to(student.device)] if parts else torch.zeros(0)

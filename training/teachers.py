@@ -162,8 +162,13 @@ def mixed_targets(
     *,
     sparse_weight: float = 1.0,
     bm25_weight: float = BM25_WEIGHT,
+    own: FloatArray | None = None,
+    own_bonus: float = 0.0,
 ) -> FloatArray:
-    """Return the target logits: the three scores of each list on one scale, centred.
+    """Return the target logits (n_lists, size): the three scores of each list on one scale.
+
+    Column 0 gets ``own_bonus`` more where ``own`` (n_lists,) is 1: that a query was asked of a
+    passage is what no teacher knows.
 
     The sparse scores and BM25's get the spread of the dense ones, list by list, times
     their weights; where a list has no spread at all they add nothing.
@@ -180,4 +185,6 @@ def mixed_targets(
 
     mixed = cosine + sparse_weight * scaled(sparse) + bm25_weight * scaled(bm25)
     targets: FloatArray = mixed.astype(np.float32)
+    if own is not None:
+        targets[:, 0] += own_bonus * own
     return targets

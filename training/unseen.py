@@ -40,7 +40,8 @@ def unseen_lists(recipe: Recipe) -> tuple[list[Passage], list[Query], Lists]:
         chosen_from=lambda _: True,
     )
     targets = mixed_targets(*recipe.teacher_scores(query, candidates))
-    return passages, queries, Lists(query, candidates, targets)
+    own = np.ones(len(query), dtype=np.float32)
+    return passages, queries, Lists(query, candidates, targets, own)
 
 
 def agreement(scores: FloatArray, targets: FloatArray) -> dict[str, float]:

@@ -31,9 +31,9 @@ def validate(
             for query, candidates in zip(batch.query, batch.candidates, strict=True)
             for candidate in candidates
         ]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(student.device.type, dtype=torch.bfloat16):
             scores = score_pairs(student, pairs, max_length=192)
-        parts.append(scores.view(batch.candidates.shape))
+        parts.append(scores.view(batch.candidates.shape).cpu())
     ranks = reciprocal_rank(torch.cat(parts).numpy())
     groups = {"person": ranks[:n_person], "made": ranks[n_person:]}
     figures = {f"RR@10 {name}": float(group.mean()) for name, group in groups.items() if len(group)}

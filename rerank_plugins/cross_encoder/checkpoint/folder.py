@@ -55,6 +55,9 @@ def check_plain_file(path: Path) -> None:
     if not stat.S_ISREG(mode):
         raise ModelLoadError(f"{path} is not a plain file; download the model afresh")
 
+# Ends the name of the scales of a matrix that is stored as int8 rows; see `_whole`.
+ROW_SCALE = ".row_scale"
+
 
 def read_json(path: Path) -> Any:
     """Return what a JSON file of a model folder holds; `ModelLoadError` where it cannot be read."""
@@ -178,11 +181,12 @@ def _read(file: Path, device: str = "cpu") -> dict[str, Tensor]:
             f"{file} holds a {type(loaded).__name__}, where tensors by name were expected; "
             "download the model afresh"
         )
-    tensors = {
+    stored = {
         name: value
         for name, value in loaded.items()
         if isinstance(value, Tensor) and isinstance(name, str)
     }
+    tensors = _whole(stored, file)
     for name, tensor in tensors.items():
         _check_dtype(file, name, tensor.dtype)
     return tensors
@@ -201,6 +205,23 @@ def _check_dtype(file: Path, name: str, dtype: torch.dtype | None) -> None:
         f"{file} holds {name} as {dtype or 'a type of few bits'}: quantised weights cannot be "
         "scored here. Save the model again in float16, bfloat16 or float32"
     )
+
+
+def _whole(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Return the tensors with those stored as int8 rows multiplied by their rows' scales.
+
+    A matrix ``x`` (rows, columns) of int8 comes with ``x.row_scale`` (rows,) of float32.
+    """
+    whole = {name: tensor for name, tensor in tensors.items() if not name.endswith(ROW_SCALE)}
+    for name in tensors.keys() - whole.keys():
+        matrix = name.removesuffix(ROW_SCALE)
+        if matrix not in tensors:
+            raise ModelLoadError(
+                f"{file} has scales for a tensor {matrix!r} that it does not have; "
+                "download the model afresh"
+            )
+        whole[matrix] = tensors[matrix].float() * tensors[name][:, None]
+    return whole
 
 
 def _modern(name: str) -> str:
