@@ -14,6 +14,7 @@ from importlib.resources import files
 __all__ = [
     "DEFAULT_MODEL",
     "EMBEDDED_MODEL",
+    "EMBEDDED_MODELS",
     "KnownModel",
     "Quality",
     "known_model",
@@ -22,6 +23,8 @@ __all__ = [
 
 DEFAULT_MODEL = "cross-encoder/ms-marco-TinyBERT-L2-v2"
 EMBEDDED_MODEL = "embedded"
+# The models inside the package, in folders of these names, the smallest first.
+EMBEDDED_MODELS = (EMBEDDED_MODEL, "embedded-l6")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 from rerank_plugins.cross_encoder.checkpoint.folder import read_json
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, ModelLoadError
-from rerank_plugins.models import EMBEDDED_MODEL
+from rerank_plugins.models import EMBEDDED_MODEL, EMBEDDED_MODELS
 
-EMBEDDED_FOLDER = Path(__file__).parents[2] / "embedded"
+_PACKAGE = Path(__file__).parents[2]
+EMBEDDED_FOLDER = _PACKAGE / EMBEDDED_MODEL
 
 _SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "adapter_model*"]
 _OFFLINE_HINT = (
@@ -36,8 +37,8 @@ def model_folder(
     ``pytorch_model.bin``. Raises `ModelLoadError` when the model cannot be had.
     """
     _check_token(token)
-    if model == EMBEDDED_MODEL:
-        return EMBEDDED_FOLDER
+    if model in EMBEDDED_MODELS:
+        return _PACKAGE / model.replace("-", "_")
     path = Path(model).expanduser()
     if path.is_dir():
         return path
