@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 
 from rerank_plugins.checks import check_choice, check_whole_number, shown
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, unknown_name
-from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODEL
+from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODELS
 
 LongDocuments = Literal["truncate", "max"]
 ScoreUnitOption = Literal["auto", "logit", "probability"]
@@ -123,7 +123,7 @@ def _model(model: object) -> str:
     name = os.fspath(model) if isinstance(model, os.PathLike) else model
     if not isinstance(name, str):
         raise InvalidTypeError(f"model must be a Hub id or a folder, a string; got {shown(model)}")
-    if name == EMBEDDED_MODEL:
+    if name in EMBEDDED_MODELS:
         return name
     folder = Path(name).expanduser()
     return str(folder.resolve()) if folder.is_dir() else name

@@ -20,7 +20,8 @@ from rerank_plugins.evaluation import evaluate, read_collection
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-CARD = HERE.parent / "rerank_plugins" / "embedded" / "README.md"
+PACKAGE = HERE.parent / "rerank_plugins"
+CARDS = [PACKAGE / folder / "README.md" for folder in ("embedded", "embedded_l6")]
 DEPTH = 100
 MEASURES = ("nDCG@10", "RR@10")
 SMALLER_DTYPES = ("bfloat16", "int8")
@@ -60,15 +61,18 @@ def judged_table(results: Sequence[dict[str, Any]]) -> str:
         "| collection | queries | depth | system | nDCG@10 | RR@10 |",
         "|---|---|---|---|---|---|",
     ]
-    for result in results:
+    for result in sorted(results, key=lambda result: str(result["collection"])):
         for system in result["systems"]:
             name = "BM25 order" if system["name"] == "first stage" else system["name"]
             name = name.replace("first stage", "BM25")
             figures = " | ".join(f"{system['figures'][measure]:.4f}" for measure in MEASURES)
-            rows.append(
+            row = (
                 f"| {result['collection']} | {result['queries']} | {result['depth']} "
                 f"| {name} | {figures} |"
             )
+            # Both models rerank the same first stage, whose row stands once.
+            if row not in rows:
+                rows.append(row)
     return "\n".join(rows)
 
 
@@ -132,7 +136,8 @@ def tables() -> dict[Path, str]:
     page = readme.read_text("utf-8")
     for name, table in (("judged", judged), ("runs", runs), ("unseen", unseen)):
         page = filled(page, name, table)
-    return {CARD: filled(CARD.read_text("utf-8"), "judged", judged), readme: page}
+    cards = {card: filled(card.read_text("utf-8"), "judged", judged) for card in CARDS}
+    return {**cards, readme: page}
 
 
 def main() -> None:
@@ -140,13 +145,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.figures", description=__doc__)
     parser.add_argument("--collection", nargs="*", type=Path, default=[], metavar="FOLDER")
     parser.add_argument(
-        "--model", default=EMBEDDED_MODEL, help="a folder, instead of the shipped one"
+        "--model", default=EMBEDDED_MODEL, help="embedded-l6, or a folder (embedded)"
     )
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
     for collection in options.collection:
         result = json.dumps(measure(collection, model=options.model), indent=1)
-        (RESULTS / f"judged_{collection.name}.json").write_text(result + "\n", "utf-8")
+        suffix = "" if options.model == EMBEDDED_MODEL else f"_{Path(options.model).name}"
+        (RESULTS / f"judged_{collection.name}{suffix}.json").write_text(result + "\n", "utf-8")
     for path, page in tables().items():
         path.write_text(page, "utf-8")
 

@@ -55,6 +55,7 @@ def check_plain_file(path: Path) -> None:
     if not stat.S_ISREG(mode):
         raise ModelLoadError(f"{path} is not a plain file; download the model afresh")
 
+
 # Ends the name of the scales of a matrix that is stored as int8 rows; see `_whole`.
 ROW_SCALE = ".row_scale"
 
