@@ -81,7 +81,7 @@ def install(trace: Trace, replica: Any) -> None:
         width = hidden.shape[1] // n_heads
         for group in rows.blocks:
             trace.attention[(group.n_pairs, n_heads, group.stride, group.width, width)] += 1
-        trace.rows["attention"] += rows.count
+        trace.rows["attention"] += rows.n_rows
 
     def note_embeddings(arguments: tuple[Any, ...], result: Any) -> None:
         trace.rows["embeddings"] += len(result)

@@ -44,10 +44,9 @@ class TestDropIn:
     @pytest.mark.parametrize(
         ("kwargs", "message"),
         [
-            ({"activation_fn": None}, r"no keyword 'activation_fn'"),
             ({"devcie": "cpu"}, r"did you mean 'device'"),
             ({"model_kwargs": {"attn_implementation": "sdpa"}}, r"no keyword 'attn_imp"),
-            (["cpu"], r"must be a dict, got \['cpu'\]"),
+            (["cpu"], "must be a dict, got a list"),
         ],
     )
     def test_those_without_a_meaning_here_are_refused(

@@ -33,7 +33,9 @@ def test_scores_are_those_of_the_matrices_that_rows_and_scales_make(
         if tensor.dtype == torch.int8:
             scale = stored[f"{name}.row_scale"]
             tensors[name] = torch.einsum("rc,r->rc", tensor.float(), scale)
-    model = BertForSequenceClassification(BertConfig.from_pretrained(FOLDER, num_labels=1)).eval()
+    model = BertForSequenceClassification(BertConfig.from_pretrained(FOLDER, num_labels=1)).train(
+        False
+    )
     model.load_state_dict(tensors, strict=False)
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
     expected = []

@@ -18,7 +18,12 @@ from transformers import (
 )
 
 from rerank_plugins.cli import main
-from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODEL, known_model, known_models
+from rerank_plugins.models import (
+    DEFAULT_MODEL,
+    EMBEDDED_MODELS,
+    known_model,
+    known_models,
+)
 
 # As printed at the source, under the names that it used: model, nDCG@10, MRR@10, docs/s.
 PUBLISHED = """\
@@ -72,7 +77,7 @@ def test_every_figure_has_its_source() -> None:
         sources = [figure.source for figure in model.quality]
         sources += [model.speed.source] if model.speed else []
         for source in sources:
-            assert source.startswith("https://" if model.model != EMBEDDED_MODEL else "rerank_")
+            assert source.startswith("rerank_" if model.model in EMBEDDED_MODELS else "https://")
         assert model.take_when
 
 

@@ -52,7 +52,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for wheel, architecture in ((MINILM_WHEEL, BertModel), (SPLADE_WHEEL, BertForMaskedLM)):
         folder = work / "models" / wheel[2]
         folder.mkdir(parents=True)
-        architecture(BertConfig(**sizes)).save_pretrained(folder)
+        architecture(BertConfig.from_dict(sizes)).save_pretrained(folder)
         shutil.copy(EMBEDDED_FOLDER / "tokenizer.json", folder)
     return work
 
