@@ -1,6 +1,8 @@
 # make demo          set up .venv and run the main job
 # make test          set up what is missing, then lint, types and tests
 # make clients       ask our server through other projects' clients, in an environment of theirs
+# make docs          build the documentation in docs/_build/html, with warnings as errors
+# make linkcheck     ask every address in it (needs a network)
 # make lint          lint and types alone
 # make notebooks     run the notebooks and keep their outputs
 # make constraints   write the tested versions down again
@@ -13,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test clients lint notebooks constraints
+.PHONY: demo test clients docs linkcheck lint notebooks constraints
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/rerank-plugins demo $(ARGS)
@@ -28,6 +30,12 @@ lint: $(VENV)/dev.stamp
 
 clients: $(VENV)/dev.stamp $(VENV)/clients.stamp
 	$(BIN)/python tests/clients $(VENV)/clients/bin/python
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+linkcheck: $(VENV)/dev.stamp
+	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
 notebooks: $(VENV)/dev.stamp
 	$(BIN)/python notebooks/run.py
