@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import rerank_plugins
 
 project = "rerank_plugins"
@@ -32,3 +34,22 @@ autodoc_inherit_docstrings = False  # those of the frameworks are written in oth
 nitpicky = False
 # Only what needs no network is asked at a build; `make linkcheck` asks for the rest.
 intersphinx_mapping: dict[str, tuple[str, None]] = {}
+
+
+def _models_table() -> str:
+    """Return the known models as a table, from the package's own data."""
+    from rerank_plugins.models import known_models
+
+    lines = ["| model | parameters | length | take this when | quality |", "|---|---:|---:|---|---|"]
+    for model in known_models():
+        parameters = "" if model.parameters is None else f"{model.parameters / 1e6:,.1f} M"
+        quality = "; ".join(f"{q.measure} {q.value:.2f} ({q.data})" for q in model.quality)
+        lines.append(
+            f"| `{model.model}` | {parameters} | {model.max_length or ''} | {model.take_when} "
+            f"| {quality} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+Path(__file__).with_name("_models_table.md").write_text(_models_table(), encoding="utf-8")
+exclude_patterns.append("_models_table.md")
