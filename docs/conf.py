@@ -40,7 +40,10 @@ def _models_table() -> str:
     """Return the known models as a table, from the package's own data."""
     from rerank_plugins.models import known_models
 
-    lines = ["| model | parameters | length | take this when | quality |", "|---|---:|---:|---|---|"]
+    lines = [
+        "| model | parameters | length | take this when | quality |",
+        "|---|---:|---:|---|---|",
+    ]
     for model in known_models():
         parameters = "" if model.parameters is None else f"{model.parameters / 1e6:,.1f} M"
         quality = "; ".join(f"{q.measure} {q.value:.2f} ({q.data})" for q in model.quality)
