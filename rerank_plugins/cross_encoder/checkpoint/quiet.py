@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_lock = threading.RLock()
+
+class _Bars:
+    """How many loads are under way, and whether transformers' bars were shown before the first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # held for the switch alone: loads never wait for each other
+        self.n_loads = 0
+        self.shown = False
+
+
+_bars = _Bars()
+if hasattr(os, "register_at_fork"):
+    # The parent's loads do not exist in a child, and may have held the lock.
+    os.register_at_fork(after_in_child=_bars.__init__)  # type: ignore[misc]
 
 
 @contextmanager
@@ -25,15 +39,19 @@ def quiet_transformers() -> Iterator[None]:
         return record.thread != thread
 
     handlers = list(logging.getLogger("transformers").handlers)
-    with _lock:
-        shown = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    with _bars.lock:
+        if not _bars.n_loads:
+            _bars.shown = transformers_logging.is_progress_bar_enabled()
+            transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        _bars.n_loads += 1
+    for handler in handlers:
+        handler.addFilter(of_others)
+    try:
+        yield
+    finally:
         for handler in handlers:
-            handler.addFilter(of_others)
-        try:
-            yield
-        finally:
-            for handler in handlers:
-                handler.removeFilter(of_others)
-            if shown:
+            handler.removeFilter(of_others)
+        with _bars.lock:
+            _bars.n_loads -= 1
+            if not _bars.n_loads and _bars.shown:
                 transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
