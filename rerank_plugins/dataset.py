@@ -120,10 +120,12 @@ def rerank_rows(
     blocks = shard.part(range(-(-n_rows // ROWS_PER_BLOCK)))
     with locked_folder(folder):
         paths = {block: folder / f"part-{block:06}{rows.suffix}" for block in blocks}
-        _check_manifest(folder, _manifest(scorer, rows, columns, shard), restart)
+        manifest = _manifest(scorer, rows, columns, shard)
         if restart:
+            # Before the new manifest: a kill in between must not leave it beside another's parts.
             for path in folder.glob(f"part-*{rows.suffix}"):
                 path.unlink()
+        _check_manifest(folder, manifest, restart)
         spans = {
             block: (block * ROWS_PER_BLOCK, min(n_rows, (block + 1) * ROWS_PER_BLOCK))
             for block in blocks
