@@ -115,6 +115,9 @@ def test_sentence_bert_config_is_followed(change: dict[str, Any], saved: Path) -
         ("config_sentence_transformers.json", {"unheard_of": 1}),
         ("config.json", {"quantization_config": {"quant_method": "gptq"}}),
         ("config.json", {"sentence_transformers": {"unheard_of": 1}}),
+        ("tokenizer_config.json", {"model_max_length": 0}),
+        ("tokenizer_config.json", {"model_max_length": False}),
+        ("tokenizer_config.json", {"model_max_length": 0.5}),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,13 @@ def load_tokenizer(
             f"{folder} truncates on the {tokenizer.truncation_side}; passages are cut at their end "
             "here. Set truncation_side to 'right' in tokenizer_config.json"
         )
+    length = tokenizer.model_max_length
+    if isinstance(length, bool) or not isinstance(length, (int, float)) or not length >= 1:
+        raise UnsupportedModelError(
+            f"{folder} sets model_max_length to {length!r}; set it to a number of tokens in "
+            "tokenizer_config.json, or remove it"
+        )
+    tokenizer.model_max_length = int(min(length, sys.maxsize))  # saved as 1e30 for "no limit"
     if lowercase:
         backend = tokenizer.backend_tokenizer
         steps = [] if backend.normalizer is None else [backend.normalizer]
