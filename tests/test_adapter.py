@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from conformance.contract import QUERY, SCORES
-from conformance.langchain import CompressorTests, RecordingCallbacks
-from conformance.scorers import FailingScorer, RecordingScorer
 from langchain_core.documents import Document
 
 from rerank_plugins.errors import InvalidArgumentError, MissingExtraError, ScoringError
 from rerank_plugins.langchain import CrossEncoderRerank
+from rerank_plugins.testing import FailingScorer, FakeScorer
+from rerank_plugins.testing.contract import QUERY, SCORES
+from rerank_plugins.testing.langchain import CompressorTests, RecordingCallbacks
 
 DOCUMENTS = CompressorTests.candidates(None, list(SCORES))  # type: ignore[arg-type]
 
@@ -38,7 +38,7 @@ class TestFallback:
 
     @pytest.mark.parametrize("score", [float("nan"), "high"])
     def test_an_unusable_answer_falls_back_too(self, score: Any) -> None:
-        scorer = RecordingScorer(lambda _: score)
+        scorer = FakeScorer(lambda _: score)
         rerank = CrossEncoderRerank(scorer=scorer, on_error="first_stage")
         kept = rerank.compress_documents(DOCUMENTS, QUERY)
         assert texts(kept) == texts(DOCUMENTS[:3])
@@ -56,12 +56,12 @@ class TestFallback:
 
     def test_a_later_success_drops_the_mark(self) -> None:
         failed = Document("alpha", metadata={"rerank_error": "OSError: down", "page": 3})
-        rerank = CrossEncoderRerank(scorer=RecordingScorer(SCORES))
+        rerank = CrossEncoderRerank(scorer=FakeScorer(SCORES))
         [kept] = rerank.compress_documents([failed], QUERY)
         assert kept.metadata == {"page": 3, "relevance_score": 0.5}
 
 
-class TruncatingScorer(RecordingScorer):
+class TruncatingScorer(FakeScorer):
     def truncated(self, query: str, passages: list[str]) -> list[bool]:
         return [len(passage) > 4 for passage in passages]
 
@@ -78,11 +78,11 @@ class TestMarkTruncated:
         ]
 
     def test_a_scorer_that_cannot_tell_is_refused_at_once(self) -> None:
-        with pytest.raises(InvalidArgumentError, match="RecordingScorer has not"):
-            CrossEncoderRerank(scorer=RecordingScorer(SCORES), mark_truncated=True)
+        with pytest.raises(InvalidArgumentError, match="FakeScorer has not"):
+            CrossEncoderRerank(scorer=FakeScorer(SCORES), mark_truncated=True)
 
     def test_a_wrong_number_of_flags_is_an_error(self) -> None:
-        class Short(RecordingScorer):
+        class Short(FakeScorer):
             def truncated(self, query: str, passages: list[str]) -> list[bool]:
                 return []
 

@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.contract import BEST_FIRST, QUERY, SCORES
-from conformance.langchain import CompressorTests, RecordingCallbacks
-from conformance.scorers import RecordingScorer
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_classic.retrievers import ContextualCompressionRetriever
@@ -26,6 +23,9 @@ from langchain_tests.integration_tests import RetrieversIntegrationTests
 
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
 from rerank_plugins.langchain import CrossEncoderRerank, RerankRetriever, SharedCrossEncoder
+from rerank_plugins.testing import FakeScorer
+from rerank_plugins.testing.contract import BEST_FIRST, QUERY, SCORES
+from rerank_plugins.testing.langchain import CompressorTests, RecordingCallbacks
 
 DOCUMENTS = CompressorTests.candidates(None, list(SCORES))  # type: ignore[arg-type]
 
@@ -58,9 +58,9 @@ class TestRerankRetriever(RetrieversIntegrationTests):
 
     @property
     def retriever_constructor(self) -> Any:
-        return lambda **settings: CrossEncoderRerank(
-            scorer=RecordingScorer(SCORES), **settings
-        ).over(FirstStage())
+        return lambda **settings: CrossEncoderRerank(scorer=FakeScorer(SCORES), **settings).over(
+            FirstStage()
+        )
 
     @property
     def retriever_query_example(self) -> str:
@@ -75,25 +75,25 @@ class TestRerankRetriever(RetrieversIntegrationTests):
 def test_order_is_that_of_a_stable_sort(found: list[tuple[str, int]], top_n: int) -> None:
     scores = dict(found)
     documents = [Document(text) for text, _ in found]
-    rerank = CrossEncoderRerank(scorer=RecordingScorer(scores), top_n=top_n)
+    rerank = CrossEncoderRerank(scorer=FakeScorer(scores), top_n=top_n)
     expected = sorted([text for text, _ in found], key=lambda text: -scores[text])[:top_n]
     assert texts(rerank.compress_documents(documents, QUERY)) == expected
 
 
 def test_default_is_three_documents() -> None:
-    rerank = CrossEncoderRerank(scorer=RecordingScorer(SCORES))
+    rerank = CrossEncoderRerank(scorer=FakeScorer(SCORES))
     assert texts(rerank.compress_documents(DOCUMENTS, QUERY)) == BEST_FIRST[:3]
 
 
 class TestFirstStageScores:
     def test_nothing_is_invented_for_a_document_without_one(self) -> None:
-        rerank = CrossEncoderRerank(scorer=RecordingScorer(SCORES), keep_retrieval_score=True)
+        rerank = CrossEncoderRerank(scorer=FakeScorer(SCORES), keep_retrieval_score=True)
         [kept] = rerank.compress_documents([Document("alpha")], QUERY)
         assert kept.metadata == {"relevance_score": 0.5}
 
     def test_the_key_can_be_named_even_an_older_relevance_score(self) -> None:
         rerank = CrossEncoderRerank(
-            scorer=RecordingScorer(SCORES),
+            scorer=FakeScorer(SCORES),
             keep_retrieval_score=True,
             retrieval_score_key="relevance_score",
         )
@@ -104,14 +104,14 @@ class TestFirstStageScores:
 
     @pytest.mark.parametrize("value", ["high", True, [1.0]])
     def test_a_value_that_is_no_number_is_named(self, value: object) -> None:
-        rerank = CrossEncoderRerank(scorer=RecordingScorer(SCORES), keep_retrieval_score=True)
+        rerank = CrossEncoderRerank(scorer=FakeScorer(SCORES), keep_retrieval_score=True)
         document = Document("alpha", metadata={"score": value})
         with pytest.raises(InvalidTypeError, match=r"documents\[0\]\.metadata\['score'\]"):
             rerank.compress_documents([document], QUERY)
 
     def test_interpolation_adds_them(self) -> None:
         # By hand: scores 1 and -1, first stage 10 and 20; z-scores 1, -1 and -1, 1.
-        scorer = RecordingScorer({"a": 1.0, "b": -1.0})
+        scorer = FakeScorer({"a": 1.0, "b": -1.0})
         documents = [Document("a", metadata={"bm25": 10}), Document("b", metadata={"bm25": 20})]
         rerank = CrossEncoderRerank(
             scorer=scorer, first_stage_weight=3.0, retrieval_score_key="bm25"
@@ -123,7 +123,7 @@ class TestFirstStageScores:
         ]
 
     def test_interpolation_names_the_document_without_one(self) -> None:
-        rerank = CrossEncoderRerank(scorer=RecordingScorer(SCORES), first_stage_weight=0.5)
+        rerank = CrossEncoderRerank(scorer=FakeScorer(SCORES), first_stage_weight=0.5)
         with pytest.raises(InvalidArgumentError, match=r"documents\[1\].*retrieval_score_key"):
             rerank.compress_documents([DOCUMENTS[0], Document("beta")], QUERY)
 
@@ -144,7 +144,7 @@ class TestInChains:
 
     @pytest.fixture
     def rerank(self) -> CrossEncoderRerank:
-        return CrossEncoderRerank(scorer=RecordingScorer(SCORES), top_n=2)
+        return CrossEncoderRerank(scorer=FakeScorer(SCORES), top_n=2)
 
     def test_contextual_compression_retriever(
         self, rerank: CrossEncoderRerank, invoke: Callable[..., Any]
@@ -162,7 +162,7 @@ class TestInChains:
     def test_document_compressor_pipeline(
         self, rerank: CrossEncoderRerank, invoke: Callable[..., Any]
     ) -> None:
-        first = CrossEncoderRerank(scorer=RecordingScorer(lambda text: -SCORES[text]), top_n=3)
+        first = CrossEncoderRerank(scorer=FakeScorer(lambda text: -SCORES[text]), top_n=3)
         pipeline = DocumentCompressorPipeline(transformers=[first, rerank])
         retriever = ContextualCompressionRetriever(
             base_compressor=pipeline, base_retriever=FirstStage()
@@ -170,14 +170,12 @@ class TestInChains:
         assert texts(invoke(retriever, QUERY)) == ["beta", "alpha"]
 
     def test_cross_encoder_reranker(self, invoke: Callable[..., Any]) -> None:
-        theirs = CrossEncoderReranker(
-            model=SharedCrossEncoder(scorer=RecordingScorer(SCORES)), top_n=3
-        )
+        theirs = CrossEncoderReranker(model=SharedCrossEncoder(scorer=FakeScorer(SCORES)), top_n=3)
         retriever = ContextualCompressionRetriever(
             base_compressor=theirs, base_retriever=FirstStage()
         )
         assert texts(invoke(retriever, QUERY)) == BEST_FIRST[:3]
-        assert json.loads(theirs.model_dump_json())["model"]["model"] == "recording"
+        assert json.loads(theirs.model_dump_json())["model"]["model"] == "fake"
 
     def test_lcel_chain_over_a_retriever(
         self, rerank: CrossEncoderRerank, invoke: Callable[..., Any], awaited: bool

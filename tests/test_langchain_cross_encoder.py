@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.contract import BEST_FIRST, QUERY, SCORES
-from conformance.langchain import CompressorTests
-from conformance.scorers import RecordingScorer
 from langchain_core.cross_encoders import BaseCrossEncoder
 from langchain_core.documents import Document
 
@@ -20,6 +17,9 @@ from rerank_plugins.errors import (
     ScoringError,
 )
 from rerank_plugins.langchain import CrossEncoderRerank, SharedCrossEncoder
+from rerank_plugins.testing import FakeScorer
+from rerank_plugins.testing.contract import BEST_FIRST, QUERY, SCORES
+from rerank_plugins.testing.langchain import CompressorTests
 
 DOCUMENTS = CompressorTests.candidates(None, list(SCORES))  # type: ignore[arg-type]
 
@@ -29,13 +29,13 @@ def texts(documents: list[Document]) -> list[str]:
 
 
 class TestSharedCrossEncoder:
-    class PairScorer(RecordingScorer):
+    class PairScorer(FakeScorer):
         def score_pairs(self, pairs: list[tuple[str, str]]) -> list[float]:
             self.calls.append(("score_pairs", "", [passage for _, passage in pairs]))
             return [SCORES[passage] + len(query) for query, passage in pairs]
 
     def test_pairs_of_many_queries_keep_their_places(self) -> None:
-        scorer = RecordingScorer(SCORES)
+        scorer = FakeScorer(SCORES)
         pairs = [("q", "alpha"), ("r", "beta"), ("q", "gamma"), ("q", "alpha")]
         assert SharedCrossEncoder(scorer=scorer).score(pairs) == [0.5, 2.0, -1.5, 0.5]
         assert scorer.calls == [("score", "q", ["alpha", "gamma"]), ("score", "r", ["beta"])]
@@ -50,7 +50,7 @@ class TestSharedCrossEncoder:
         assert SharedCrossEncoder(model="no/such-model").score([]) == []
 
     def test_nan_is_an_error_that_names_the_passage(self) -> None:
-        for kind in (RecordingScorer, self.PairScorer):
+        for kind in (FakeScorer, self.PairScorer):
             scorer = kind({"alpha": float("nan")})
             scorer.score_pairs = lambda pairs: [float("nan")] * len(pairs)  # type: ignore[attr-defined]
             with pytest.raises(NonFiniteScoreError, match="alpha"):
@@ -59,7 +59,7 @@ class TestSharedCrossEncoder:
     @pytest.mark.parametrize("pairs", [[("q", None)], [(None, "p")]])
     def test_what_is_no_pair_of_strings_is_an_error(self, pairs: Any) -> None:
         with pytest.raises(InvalidTypeError, match="must be a string"):
-            SharedCrossEncoder(scorer=RecordingScorer(SCORES)).score(pairs)
+            SharedCrossEncoder(scorer=FakeScorer(SCORES)).score(pairs)
 
 
 class TheirCrossEncoder(BaseCrossEncoder):
@@ -94,7 +94,7 @@ class TestTheirCrossEncoderAsModel:
             rerank.compress_documents(DOCUMENTS, QUERY)
 
     def test_ours_is_taken_apart_and_shares_its_scorer(self) -> None:
-        scorer = RecordingScorer(SCORES)
+        scorer = FakeScorer(SCORES)
         rerank = CrossEncoderRerank(model=SharedCrossEncoder(scorer=scorer))
         assert rerank.scorer is scorer
         named = CrossEncoderRerank(model=SharedCrossEncoder(model="some/model", device="cpu"))
@@ -102,4 +102,4 @@ class TestTheirCrossEncoderAsModel:
 
     def test_two_scorers_are_one_too_many(self) -> None:
         with pytest.raises(InvalidArgumentError, match="give one of them"):
-            CrossEncoderRerank(model=TheirCrossEncoder(), scorer=RecordingScorer(SCORES))
+            CrossEncoderRerank(model=TheirCrossEncoder(), scorer=FakeScorer(SCORES))

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conformance.contract import BEST_FIRST, QUERY, SCORES
-from conformance.llama_index import PostprocessorTests, RecordingCallbacks, recorded_events
-from conformance.scorers import FailingScorer, RecordingScorer
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, EventPayload
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
@@ -29,6 +26,13 @@ from llama_index.core.schema import (
 
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.llama_index import CrossEncoderRerank
+from rerank_plugins.testing import FailingScorer, FakeScorer
+from rerank_plugins.testing.contract import BEST_FIRST, QUERY, SCORES
+from rerank_plugins.testing.llama_index import (
+    PostprocessorTests,
+    RecordingCallbacks,
+    recorded_events,
+)
 
 CANDIDATES: Callable[..., list[NodeWithScore]] = PostprocessorTests.candidates
 NODES = CANDIDATES(None, list(SCORES))
@@ -41,7 +45,7 @@ class FirstStage(BaseRetriever):
         return NODES
 
 
-class TruncatingScorer(RecordingScorer):
+class TruncatingScorer(FakeScorer):
     def truncated(self, query: str, passages: list[str]) -> list[bool]:
         return [len(passage) > 4 for passage in passages]
 
@@ -52,7 +56,7 @@ class TestContract(PostprocessorTests):
 
 
 def rerank(nodes: list[NodeWithScore], scorer: Any = None, **settings: Any) -> list[NodeWithScore]:
-    scorer = scorer or RecordingScorer(SCORES)
+    scorer = scorer or FakeScorer(SCORES)
     return CrossEncoderRerank(scorer=scorer, **settings).postprocess_nodes(nodes, query_str=QUERY)
 
 
@@ -100,7 +104,7 @@ class TestNodesWithoutText:
 
     def test_a_blank_text_is_scored(self) -> None:
         blank = NodeWithScore(node=TextNode(text=""))
-        assert [one.score for one in rerank([blank], RecordingScorer({"": 1.0}))] == [1.0]
+        assert [one.score for one in rerank([blank], FakeScorer({"": 1.0}))] == [1.0]
 
 
 class TestMarks:
@@ -116,7 +120,7 @@ class TestMarks:
 
     def test_a_key_of_the_callers_own_is_hidden_once_it_is_ours(self) -> None:
         node = TextNode(text="alpha", metadata={"retrieval_score": "old"})
-        passages = RecordingScorer(lambda _: 1.0)
+        passages = FakeScorer(lambda _: 1.0)
         [kept] = rerank([NodeWithScore(node=node, score=0.5)], passages, keep_retrieval_score=True)
         assert kept.metadata == {"retrieval_score": 0.5}
         assert kept.node.get_content(metadata_mode=MetadataMode.LLM) == "alpha"
@@ -153,7 +157,7 @@ class TestFirstStageScores:
             NodeWithScore(node=TextNode(text="a"), score=10.0),
             NodeWithScore(node=TextNode(text="b"), score=20.0),
         ]
-        kept = rerank(nodes, RecordingScorer({"a": 1.0, "b": -1.0}), first_stage_weight=3.0)
+        kept = rerank(nodes, FakeScorer({"a": 1.0, "b": -1.0}), first_stage_weight=3.0)
         assert [(one.text, one.score) for one in kept] == [("b", 2.0), ("a", -2.0)]
 
     def test_a_node_without_one_is_named(self) -> None:
@@ -166,7 +170,7 @@ class TestFirstStageScores:
 def test_retriever_query_engine(kind: str) -> None:
     recorder = RecordingCallbacks()
     manager = CallbackManager([recorder])
-    adapter = CrossEncoderRerank(scorer=RecordingScorer(SCORES), keep_retrieval_score=True)
+    adapter = CrossEncoderRerank(scorer=FakeScorer(SCORES), keep_retrieval_score=True)
     engine = RetrieverQueryEngine.from_args(
         FirstStage(callback_manager=manager),
         llm=MockLLM(),
@@ -195,7 +199,7 @@ def test_events_state_the_number_of_nodes_where_all_are_kept() -> None:
 
 
 def test_callback_manager_does_not_remember_every_call() -> None:
-    adapter = CrossEncoderRerank(scorer=RecordingScorer(SCORES))
+    adapter = CrossEncoderRerank(scorer=FakeScorer(SCORES))
     for _ in range(5):
         adapter.postprocess_nodes(NODES, query_str=QUERY)
     remembered = sum(len(children) for children in adapter.callback_manager.trace_map.values())

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conformance.scorers import FailingScorer, RecordingScorer
 from live_server import ready, serving
 
 from rerank_plugins import shared_scorer
 from rerank_plugins.errors import OverloadedError
 from rerank_plugins.serving import ServedModel, ServerOptions
+from rerank_plugins.testing import FailingScorer, FakeScorer
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 if not CHROMIUM:
@@ -70,11 +70,11 @@ def rank(page: Page) -> None:
 
 
 def test_passages_are_ranked_with_the_place_that_each_had(page: Page) -> None:
-    with serving(RecordingScorer(SCORES)) as client:
+    with serving(FakeScorer(SCORES)) as client:
         page.goto(str(ready(client).base_url))
         fill(page, "bad", "<b>bold</b>", "good")
         rank(page)
-        ranking = page.get_by_role("region", name="Ranking by recording")
+        ranking = page.get_by_role("region", name="Ranking by fake")
         items = ranking.get_by_role("listitem")
         expect(items).to_have_count(3)
         expect(items.nth(0)).to_contain_text("good")
@@ -89,7 +89,7 @@ def test_passages_are_ranked_with_the_place_that_each_had(page: Page) -> None:
 
 
 def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
-    with serving(RecordingScorer(SCORES)) as client:
+    with serving(FakeScorer(SCORES)) as client:
         page.goto(str(ready(client).base_url))
         page.get_by_label("Query").focus()
         page.keyboard.press("Control+A")
@@ -103,7 +103,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
 
 
 def test_two_models_stand_side_by_side(page: Page) -> None:
-    one, other = RecordingScorer({"a": 1.0, "b": 2.0}), RecordingScorer({"a": 2.0, "b": 1.0})
+    one, other = FakeScorer({"a": 1.0, "b": 2.0}), FakeScorer({"a": 2.0, "b": 1.0})
     with serving(ServedModel("one", lambda: one), ServedModel("other", lambda: other)) as client:
         page.goto(str(ready(client).base_url))
         fill(page, "a", "b")
@@ -117,7 +117,7 @@ def test_a_file_is_read_and_a_wrong_line_is_named(page: Page, tmp_path: Path) ->
     good, wrong = tmp_path / "good.jsonl", tmp_path / "wrong.jsonl"
     good.write_text('{"text": "good"}\n\n{"text": "bad"}\n', encoding="utf-8")
     wrong.write_text('{"text": "good"}\n{"title": "bad"}\n', encoding="utf-8")
-    with serving(RecordingScorer(SCORES)) as client:
+    with serving(FakeScorer(SCORES)) as client:
         page.goto(str(ready(client).base_url))
         page.get_by_label("Choose a file").set_input_files(good)
         expect(page.get_by_role("status")).to_contain_text("2 passages from good.jsonl")

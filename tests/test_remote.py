@@ -15,7 +15,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from conformance.scorers import RecordingScorer
 from live_server import ready, serving
 
 from rerank_plugins import Scorer, rank, shared_scorer
@@ -28,6 +27,7 @@ from rerank_plugins.errors import (
 )
 from rerank_plugins.remote import RemoteScorer, RerankApi
 from rerank_plugins.serving import ServerOptions
+from rerank_plugins.testing import FakeScorer
 
 Answer = tuple[int, Any, dict[str, str]]
 
@@ -233,9 +233,9 @@ def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> Non
     assert key not in shown + repr(scorer)
     assert key.encode() not in pickle.dumps(scorer)
     monkeypatch.setenv("RERANK_API_KEY", key)  # how a pickle gets it back
-    with serving(RecordingScorer({"a": 1.0}), options=ServerOptions(api_key=(key,))) as client:
+    with serving(FakeScorer({"a": 1.0}), options=ServerOptions(api_key=(key,))) as client:
         ready(client)
-        again = pickle.loads(pickle.dumps(RemoteScorer(str(client.base_url), "recording")))
+        again = pickle.loads(pickle.dumps(RemoteScorer(str(client.base_url), "fake")))
         assert again.score("why", ["a"]) == [1.0]
         again.close()
 

@@ -9,11 +9,11 @@ import threading
 from typing import Any
 
 import pytest
-from conformance.contract import SCORES
-from conformance.scorers import RecordingScorer
 
 from rerank_plugins import langchain, llama_index, registry
 from rerank_plugins.errors import InvalidTypeError
+from rerank_plugins.testing import FakeScorer
+from rerank_plugins.testing.contract import SCORES
 
 CLASSES = [
     langchain.CrossEncoderRerank,
@@ -50,7 +50,7 @@ class TestSerialization:
         assert OPTIONS.items() <= dump.items()
 
     def test_what_was_loaded_stays_behind(self, cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Unpicklable(RecordingScorer):
+        class Unpicklable(FakeScorer):
             def __reduce__(self) -> Any:
                 raise AssertionError("weights must not be pickled")
 
@@ -73,20 +73,20 @@ class TestSerialization:
         assert copy.deepcopy(adapter).token.get_secret_value() == "hf_secret"
 
     def test_an_explicit_scorer_is_named_in_dumps_and_pickled_whole(self, cls: Any) -> None:
-        adapter = cls(scorer=RecordingScorer(SCORES))
+        adapter = cls(scorer=FakeScorer(SCORES))
         dump = json.loads(adapter.model_dump_json())
-        assert dump["model"] == "recording"
+        assert dump["model"] == "fake"
         assert "scorer" not in dump
         again = pickle.loads(pickle.dumps(adapter))
         assert again.scorer.scores == SCORES
 
     def test_a_scorer_that_cannot_be_pickled_says_so(self, cls: Any) -> None:
-        scorer = RecordingScorer(lambda passage: 1.0)
-        with pytest.raises(InvalidTypeError, match=r"its scorer \(RecordingScorer\) cannot"):
+        scorer = FakeScorer(lambda passage: 1.0)
+        with pytest.raises(InvalidTypeError, match=r"its scorer \(FakeScorer\) cannot"):
             pickle.dumps(cls(scorer=scorer))
 
     def test_copies_share_the_scorer(self, cls: Any) -> None:
-        scorer = RecordingScorer(SCORES)
+        scorer = FakeScorer(SCORES)
         scorer.lock = threading.Lock()  # type: ignore[attr-defined]  # cannot be copied
         assert copy.deepcopy(cls(scorer=scorer)).scorer is scorer
 
@@ -97,6 +97,6 @@ def test_llama_index_round_trips() -> None:
     assert data["class_name"] == "CrossEncoderRerank"
     assert llama_index.CrossEncoderRerank.from_dict(data).to_dict() == data
     assert llama_index.CrossEncoderRerank.from_json(rerank.to_json()).to_dict() == data
-    scorer = RecordingScorer(SCORES)
+    scorer = FakeScorer(SCORES)
     saved = llama_index.CrossEncoderRerank(scorer=scorer).to_dict()
     assert llama_index.CrossEncoderRerank.from_dict(saved, scorer=scorer).scorer is scorer

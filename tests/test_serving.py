@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from conformance.scorers import FailingScorer, RecordingScorer
 from live_server import ready, rerank, serving
 
 from rerank_plugins import rank, shared_scorer
 from rerank_plugins.errors import NonFiniteScoreError, OverloadedError
 from rerank_plugins.serving import ServedModel, ServerOptions, create_app
+from rerank_plugins.testing import FailingScorer, FakeScorer
 
 SCORES = {"bad": -3.0, "good": 2.0, "fair": 0.0, "same": 0.0}
 RERANK_PATHS = ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking"]
@@ -22,7 +22,7 @@ RERANK_PATHS = ["/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/rerank
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with serving(RecordingScorer(SCORES)) as client:
+    with serving(FakeScorer(SCORES)) as client:
         yield ready(client)
 
 
@@ -42,7 +42,7 @@ def test_every_path_answers_best_first_with_probabilities(client: httpx.Client, 
         [1 / (1 + math.exp(-score)) for score in (2.0, 0.0, 0.0, -3.0)], abs=1e-15
     )
     assert all(set(row) == {"index", "relevance_score"} for row in answer["results"])
-    assert answer["model"] == "recording"
+    assert answer["model"] == "fake"
     assert set(answer["usage"]) == {"prompt_tokens", "total_tokens"}
     assert ("data" in answer) == (path != "/v2/rerank")
 
@@ -80,7 +80,7 @@ def test_documents_may_be_objects_and_come_back_when_asked_for(client: httpx.Cli
 
 
 def test_rank_fields_choose_what_of_an_object_is_read() -> None:
-    scorer = RecordingScorer(lambda passage: float(len(passage)))
+    scorer = FakeScorer(lambda passage: float(len(passage)))
     with serving(scorer) as client:
         ready(client)
         rerank(client, "why", [{"title": "T", "body": "B", "id": 3}], rank_fields=["title", "body"])
@@ -235,7 +235,7 @@ def test_tokens_are_counted(real: httpx.Client) -> None:
 
 
 def test_several_models_are_chosen_by_name() -> None:
-    one, other = RecordingScorer({"a": 1.0}), RecordingScorer({"a": 2.0})
+    one, other = FakeScorer({"a": 1.0}), FakeScorer({"a": 2.0})
     models = [ServedModel("one", lambda: one, ("uno",)), ServedModel("other", lambda: other)]
     with serving(*models) as client:
         ready(client)
@@ -248,14 +248,14 @@ def test_several_models_are_chosen_by_name() -> None:
 
 
 def test_two_models_of_one_name_are_refused() -> None:
-    scorer = RecordingScorer({})
+    scorer = FakeScorer({})
     with pytest.raises(ValueError, match="'same'"):
         create_app([ServedModel("same", lambda: scorer), ServedModel("same", lambda: scorer)])
 
 
 def test_a_key_is_asked_for_where_there_is_one() -> None:
     options = ServerOptions(api_key=("k1", "k2"), cors_origin=("https://app.example",))
-    with serving(RecordingScorer(SCORES), options=options) as client:
+    with serving(FakeScorer(SCORES), options=options) as client:
         ready(client)
         body = {"query": "why", "documents": ["good"]}
         for headers, status in (

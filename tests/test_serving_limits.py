@@ -16,16 +16,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conformance.scorers import RecordingScorer
 from live_server import LONG, metric, ready, rerank, serving, wait_until
 
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.serving import ServedModel, ServerOptions
+from rerank_plugins.testing import FakeScorer
 
 BODY = {"query": "why", "documents": ["good"]}
 
 
-class Held(RecordingScorer):
+class Held(FakeScorer):
     """Answers when ``release`` is set; counts the calls that wait and those that were cancelled."""
 
     model = "held"
@@ -63,7 +63,7 @@ def address(client: httpx.Client) -> tuple[str, int]:
 
 def test_a_large_body_is_refused_before_it_is_all_read() -> None:
     options = ServerOptions(max_body_bytes=10_000, max_held_bytes=10_000)
-    with serving(RecordingScorer({}), options=options) as client:
+    with serving(FakeScorer({}), options=options) as client:
         response = client.post("/v1/rerank", content=b"x" * 10_001)
         assert response.status_code == 413
         assert "10000" in response.json()["message"]
@@ -91,7 +91,7 @@ def test_bodies_of_all_requests_together_are_bounded(held: Held) -> None:
 
 
 def test_a_slow_body_and_a_slow_head_end() -> None:
-    with serving(RecordingScorer({}), options=ServerOptions(read_timeout=0.3)) as client:
+    with serving(FakeScorer({}), options=ServerOptions(read_timeout=0.3)) as client:
         with socket.create_connection(address(client), LONG) as raw:
             raw.sendall(b"POST /v1/rerank HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{")
             assert raw.recv(4_096).startswith(b"HTTP/1.1 408")
@@ -110,7 +110,7 @@ def closed(raw: socket.socket) -> bool:
 
 def test_connections_are_bounded() -> None:
     options = ServerOptions(max_connections=5, read_timeout=30)
-    with serving(RecordingScorer({}), options=options) as client:
+    with serving(FakeScorer({}), options=options) as client:
         idle = [socket.create_connection(address(client), LONG) for _ in range(50)]
         wait_until(lambda: sum(not still_open(raw) for raw in idle) >= 45)
         for raw in idle:
@@ -179,9 +179,9 @@ def test_a_full_queue_gets_429_and_health_goes_on() -> None:
 def test_probes_answer_while_a_model_loads() -> None:
     go = threading.Event()
 
-    def load() -> RecordingScorer:
+    def load() -> FakeScorer:
         assert go.wait(LONG)
-        return RecordingScorer({"good": 1.0})
+        return FakeScorer({"good": 1.0})
 
     with serving(ServedModel("slow", load)) as client:
         assert client.get("/livez").status_code == 200

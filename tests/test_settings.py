@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from conformance.contract import SCORES
-from conformance.scorers import RecordingScorer
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
@@ -19,6 +17,8 @@ import rerank_plugins.langchain as langchain
 import rerank_plugins.llama_index as llama_index
 from rerank_plugins import DEFAULT_MODEL, registry
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
+from rerank_plugins.testing import FakeScorer
+from rerank_plugins.testing.contract import SCORES
 
 ADAPTERS: list[Any] = [langchain.CrossEncoderRerank, llama_index.CrossEncoderRerank]
 CLASSES: list[Any] = [*ADAPTERS, langchain.SharedCrossEncoder]
@@ -41,9 +41,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the registry was asked for; it answers with one scorer for each request."""
     asked: list[dict[str, Any]] = []
 
-    def shared_scorer(**options: Any) -> RecordingScorer:
+    def shared_scorer(**options: Any) -> FakeScorer:
         asked.append(options)
-        return RecordingScorer(SCORES)
+        return FakeScorer(SCORES)
 
     monkeypatch.setattr(registry, "shared_scorer", shared_scorer)
     return asked
@@ -97,16 +97,16 @@ class TestScorer:
         assert [options["model"] for options in asked] == [DEFAULT_MODEL, "some/model"]
 
     def test_names_its_model(self, cls: Any) -> None:
-        assert cls(scorer=RecordingScorer(SCORES)).model == "recording"
+        assert cls(scorer=FakeScorer(SCORES)).model == "fake"
         with pytest.raises(InvalidArgumentError, match="two models; give one"):
-            cls(scorer=RecordingScorer(SCORES), model="some/model")
+            cls(scorer=FakeScorer(SCORES), model="some/model")
 
     @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "model"])
     def test_options_that_would_have_no_effect_are_refused(self, cls: Any, name: str) -> None:
         with pytest.raises(InvalidArgumentError, match=f"{name} has no effect"):
-            cls(scorer=RecordingScorer(SCORES), **{name: OPTIONS[name]})
+            cls(scorer=FakeScorer(SCORES), **{name: OPTIONS[name]})
 
-    @pytest.mark.parametrize("scorer", ["some/model", RecordingScorer, object()])
+    @pytest.mark.parametrize("scorer", ["some/model", FakeScorer, object()])
     def test_what_is_no_scorer_is_refused(self, cls: Any, scorer: object) -> None:
         with pytest.raises(InvalidTypeError, match=r"is no scorer.*score\(query, passages\)"):
             cls(scorer=scorer)
@@ -133,10 +133,10 @@ def test_loading_leaves_the_event_loop_free_even_if_its_pool_is_full(
 ) -> None:
     loading, loaded, leave = threading.Event(), threading.Event(), threading.Event()
 
-    def slow(**options: Any) -> RecordingScorer:
+    def slow(**options: Any) -> FakeScorer:
         loading.set()
         assert loaded.wait(60), "the event loop was blocked while the model was loading"
-        return RecordingScorer(SCORES)
+        return FakeScorer(SCORES)
 
     async def main() -> int:
         loop = asyncio.get_running_loop()

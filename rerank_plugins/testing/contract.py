@@ -11,10 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import pytest
+from rerank_plugins.errors import require_extra
+from rerank_plugins.testing.fakes import FailingScorer, FakeScorer, WaitingScorer
 
-from conformance.scorers import FailingScorer, RecordingScorer, WaitingScorer
+require_extra("pytest", extra="testing", purpose="RerankContract")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 QUERY = "which letter"
 # Best first: beta and delta tie, and beta came first.
@@ -25,7 +28,17 @@ Rerank = Callable[..., list[Any]]
 
 
 class RerankContract(ABC):
-    """Subclassed once per framework; your tests subclass `CompressorTests` or its twin."""
+    """Subclassed once per framework; your tests subclass `CompressorTests` or `PostprocessorTests`.
+
+    Say how your reranker is made around a scorer (wrap it as the client or the model that yours
+    talks to) and which settings it has; tests of other settings are skipped::
+
+        class TestMyCompressor(CompressorTests):
+            supports = frozenset({"top_n"})
+
+            def make(self, scorer, **settings):
+                return MyCompressor(client=MyFakeClient(scorer.score), k=settings.get("top_n"))
+    """
 
     supports: ClassVar[frozenset[str]] = frozenset(
         {"top_n", "score_threshold", "on_error", "keep_retrieval_score"}
@@ -84,13 +97,13 @@ class RerankContract(ABC):
         return [self.text(one) for one in kept]
 
     def test_best_first_and_ties_in_first_stage_order(self, rerank: Rerank) -> None:
-        kept = rerank(self.keeping_all(RecordingScorer(SCORES)), self.candidates(list(SCORES)))
+        kept = rerank(self.keeping_all(FakeScorer(SCORES)), self.candidates(list(SCORES)))
         assert self.texts(kept) == BEST_FIRST
         assert [self.score(one) for one in kept] == [2.0, 2.0, 0.5, -1.5]
 
     def test_identical_passages_tie_even_if_the_scorer_wavers(self, rerank: Rerank) -> None:
         noise = iter([0.1, 0.3, 0.2, 0.4])
-        scorer = RecordingScorer(lambda passage: next(noise) if passage == "alpha" else 1.0)
+        scorer = FakeScorer(lambda passage: next(noise) if passage == "alpha" else 1.0)
         kept = rerank(self.keeping_all(scorer), self.candidates(["alpha", "beta", "alpha"]))
         assert self.texts(kept) == ["beta", "alpha", "alpha"]
         assert self.score(kept[1]) == self.score(kept[2]) == 0.1
@@ -99,40 +112,40 @@ class RerankContract(ABC):
         given = self.candidates(list(SCORES))
         before = copy.deepcopy(given)
         inner = [self.metadata(one) for one in given]
-        kept = rerank(self.keeping_all(RecordingScorer(SCORES)), given)
+        kept = rerank(self.keeping_all(FakeScorer(SCORES)), given)
         assert given == before
         assert all(self.metadata(one) is meta for one, meta in zip(given, inner, strict=True))
         assert not any(one is other for one in kept for other in given)
 
     def test_id_text_and_metadata_are_kept(self, rerank: Rerank) -> None:
         given = {self.identity(one): one for one in self.candidates(list(SCORES))}
-        for one in rerank(self.keeping_all(RecordingScorer(SCORES)), list(given.values())):
+        for one in rerank(self.keeping_all(FakeScorer(SCORES)), list(given.values())):
             original = given[self.identity(one)]
             assert self.text(one) == self.text(original)
             assert self.metadata(one)["source"] == self.metadata(original)["source"]
 
     def test_two_texts_under_one_id_keep_their_own_scores(self, rerank: Rerank) -> None:
         given = self.candidates(["gamma", "alpha"], ids=["same", "same"])
-        kept = rerank(self.keeping_all(RecordingScorer(SCORES)), given)
+        kept = rerank(self.keeping_all(FakeScorer(SCORES)), given)
         assert [(self.text(one), self.score(one)) for one in kept] == [
             ("alpha", 0.5),
             ("gamma", -1.5),
         ]
 
     def test_scores_are_python_floats_and_dump_as_json(self, rerank: Rerank) -> None:
-        scorer = RecordingScorer(lambda passage: np.float32(SCORES[passage]))  # type: ignore[arg-type,return-value]
+        scorer = FakeScorer(lambda passage: np.float32(SCORES[passage]))  # type: ignore[arg-type,return-value]
         for one in rerank(self.keeping_all(scorer), self.candidates(list(SCORES))):
             assert type(self.score(one)) is float
             assert json.loads(self.dumped(one))
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     def test_a_score_that_is_no_number_is_an_error(self, rerank: Rerank, bad: float) -> None:
-        scorer = RecordingScorer({**SCORES, "gamma": bad})
+        scorer = FakeScorer({**SCORES, "gamma": bad})
         with pytest.raises(ValueError, match="gamma"):
             rerank(self.keeping_all(scorer), self.candidates(list(SCORES)))
 
     def test_too_few_scores_are_an_error(self, rerank: Rerank) -> None:
-        class Short(RecordingScorer):
+        class Short(FakeScorer):
             def _scored(self, method: str, query: str, passages: Sequence[str]) -> list[float]:
                 return super()._scored(method, query, passages)[:-1]
 
@@ -141,37 +154,35 @@ class RerankContract(ABC):
 
     @pytest.mark.parametrize(("top_n", "left"), [(1, 1), (3, 3), (9, 4), (None, 4)])
     def test_top_n(self, rerank: Rerank, top_n: int | None, left: int) -> None:
-        reranker = self.built(RecordingScorer(SCORES), top_n=top_n)
+        reranker = self.built(FakeScorer(SCORES), top_n=top_n)
         assert self.texts(rerank(reranker, self.candidates(list(SCORES)))) == BEST_FIRST[:left]
 
     @pytest.mark.parametrize("top_n", [0, -1])
     def test_top_n_below_one_is_an_error(self, rerank: Rerank, top_n: int) -> None:
         with pytest.raises(ValueError, match=rf"top_n.*{top_n}"):
-            rerank(self.built(RecordingScorer(SCORES), top_n=top_n), self.candidates(list(SCORES)))
+            rerank(self.built(FakeScorer(SCORES), top_n=top_n), self.candidates(list(SCORES)))
 
     @pytest.mark.parametrize(("threshold", "left"), [(0.0, 3), (0.5, 3), (2.0, 2), (2.1, 0)])
     def test_threshold_keeps_what_reaches_it(
         self, rerank: Rerank, threshold: float, left: int
     ) -> None:
-        reranker = self.keeping_all(RecordingScorer(SCORES), score_threshold=threshold)
+        reranker = self.keeping_all(FakeScorer(SCORES), score_threshold=threshold)
         assert self.texts(rerank(reranker, self.candidates(list(SCORES)))) == BEST_FIRST[:left]
 
     def test_nothing_in_nothing_out(self, rerank: Rerank) -> None:
-        scorer = RecordingScorer(SCORES)
+        scorer = FakeScorer(SCORES)
         assert rerank(self.keeping_all(scorer), []) == []
         assert scorer.calls == []
 
     def test_a_single_and_a_blank_passage_are_scored(self, rerank: Rerank) -> None:
         for text in ("alpha", ""):
-            kept = rerank(
-                self.keeping_all(RecordingScorer(lambda _: 0.25)), self.candidates([text])
-            )
+            kept = rerank(self.keeping_all(FakeScorer(lambda _: 0.25)), self.candidates([text]))
             assert [self.score(one) for one in kept] == [0.25]
 
     @pytest.mark.parametrize("given", ["alpha", [None], ["alpha"]])
     def test_what_is_no_candidate_is_an_error(self, rerank: Rerank, given: object) -> None:
         with pytest.raises((TypeError, ValueError)):
-            rerank(self.keeping_all(RecordingScorer(SCORES)), given)
+            rerank(self.keeping_all(FakeScorer(SCORES)), given)
 
     def test_a_failure_is_raised(self, rerank: Rerank) -> None:
         with pytest.raises(ConnectionError, match="no route"):
@@ -188,12 +199,12 @@ class RerankContract(ABC):
         assert {self.metadata(one)["rerank_error"] for one in kept} == {"ConnectionError: no route"}
 
     def test_a_wrong_argument_does_not_fall_back(self, rerank: Rerank) -> None:
-        reranker = self.built(RecordingScorer(SCORES), on_error="first_stage")
+        reranker = self.built(FakeScorer(SCORES), on_error="first_stage")
         with pytest.raises((TypeError, ValueError)):
             rerank(reranker, [None])
 
     def test_configuration_dumps_copies_and_pickles(self) -> None:
-        reranker = self.keeping_all(RecordingScorer(SCORES))
+        reranker = self.keeping_all(FakeScorer(SCORES))
         assert isinstance(json.loads(reranker.model_dump_json()), dict)
         for again in (copy.deepcopy(reranker), pickle.loads(pickle.dumps(reranker))):
             assert self.texts(self.call(again, self.candidates(list(SCORES)))) == BEST_FIRST
@@ -211,7 +222,7 @@ class RerankContract(ABC):
 
     def test_concurrent_calls_get_their_own_results(self) -> None:
         async def main() -> list[list[Any]]:
-            reranker = self.keeping_all(RecordingScorer(lambda passage: float(len(passage))))
+            reranker = self.keeping_all(FakeScorer(lambda passage: float(len(passage))))
             calls = [self.acall(reranker, self.candidates(["x", "x" * n])) for n in range(2, 50)]
             return await asyncio.gather(*calls)
 

@@ -1,26 +1,36 @@
-"""Scorers to test with: one that remembers, one that fails, one that waits."""
+"""Scorers to test with: one that counts words, one that fails, one that waits."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
+
+from rerank_plugins.ranking import ScoreUnit
 
 
-class RecordingScorer:
-    """Scores by a table (or a function) of passages, and remembers what it was asked.
+class FakeScorer:
+    """Scores without a model, and remembers what it was asked in ``calls``.
 
-    >>> scorer = RecordingScorer({"a": 1.0, "b": 2.0})
-    >>> scorer.score("why", ["b", "a"])
-    [2.0, 1.0]
+    ``scores`` is a table of passages, or a function of one passage. Without it a score is the
+    number of the query's different words that the passage holds, which is easy to work out:
+
+    >>> scorer = FakeScorer()
+    >>> scorer.score("sort a list", ["A list to sort.", "a river", "rivers"])
+    [3.0, 1.0, 0.0]
     >>> scorer.calls
-    [('score', 'why', ['b', 'a'])]
+    [('score', 'sort a list', ['A list to sort.', 'a river', 'rivers'])]
+    >>> FakeScorer({"north": 1.5, "south": -0.5}).score("where", ["south", "north"])
+    [-0.5, 1.5]
+
+    A passage that is not in the table is a KeyError.
     """
 
-    model = "recording"
-    score_unit: Literal["logit"] = "logit"
+    model = "fake"
+    score_unit: ScoreUnit = "logit"
 
-    def __init__(self, scores: Mapping[str, float] | Callable[[str], float]) -> None:
+    def __init__(self, scores: Mapping[str, float] | Callable[[str], float] | None = None) -> None:
         self.scores = scores
         self.calls: list[tuple[str, str, list[str]]] = []
 
@@ -33,11 +43,14 @@ class RecordingScorer:
 
     def _scored(self, method: str, query: str, passages: Sequence[str]) -> list[float]:
         self.calls.append((method, query, list(passages)))
+        if self.scores is None:
+            words = _words(query)
+            return [float(len(words & _words(passage))) for passage in passages]
         of = self.scores if callable(self.scores) else self.scores.__getitem__
         return [of(passage) for passage in passages]
 
 
-class FailingScorer(RecordingScorer):
+class FailingScorer(FakeScorer):
     """Raises ``error`` whenever it is asked."""
 
     model = "failing"
@@ -51,7 +64,7 @@ class FailingScorer(RecordingScorer):
         raise self.error
 
 
-class WaitingScorer(RecordingScorer):
+class WaitingScorer(FakeScorer):
     """Waits in ``ascore`` until ``go`` is set, and remembers whether it was cancelled there.
 
     Its ``score`` raises: a caller that blocks a thread on it is not asynchronous.
@@ -59,7 +72,7 @@ class WaitingScorer(RecordingScorer):
 
     model = "waiting"
 
-    def __init__(self, scores: Mapping[str, float] | Callable[[str], float]) -> None:
+    def __init__(self, scores: Mapping[str, float] | Callable[[str], float] | None = None) -> None:
         super().__init__(scores)
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
@@ -85,3 +98,7 @@ class WaitingScorer(RecordingScorer):
             self.cancelled = True
             raise
         return self._scored("ascore", query, passages)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))

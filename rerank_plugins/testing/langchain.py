@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import pytest
-from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
-from langchain_core.documents import BaseDocumentCompressor, Document
+from rerank_plugins.errors import require_extra
+from rerank_plugins.testing.fakes import FailingScorer, FakeScorer, WaitingScorer
 
-from conformance.contract import BEST_FIRST, QUERY, SCORES, Rerank, RerankContract
-from conformance.scorers import FailingScorer, RecordingScorer, WaitingScorer
+require_extra("pytest", "langchain_core", extra="testing,langchain", purpose="CompressorTests")
+
+import pytest  # noqa: E402
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager  # noqa: E402
+from langchain_core.documents import BaseDocumentCompressor, Document  # noqa: E402
+
+from rerank_plugins.testing.contract import (  # noqa: E402
+    BEST_FIRST,
+    QUERY,
+    SCORES,
+    Rerank,
+    RerankContract,
+)
 
 
 class RecordingCallbacks(BaseCallbackHandler):
@@ -82,10 +92,10 @@ class CompressorTests(RerankContract):
         return kept.model_dump_json()  # type: ignore[no-any-return]
 
     def test_is_a_document_compressor(self) -> None:
-        assert isinstance(self.built(RecordingScorer(SCORES)), BaseDocumentCompressor)
+        assert isinstance(self.built(FakeScorer(SCORES)), BaseDocumentCompressor)
 
     def test_query_that_is_no_string_is_an_error(self) -> None:
-        reranker = self.built(RecordingScorer(SCORES))
+        reranker = self.built(FakeScorer(SCORES))
         with pytest.raises((TypeError, ValueError)):
             reranker.compress_documents(self.candidates(["alpha"]), None)
 
@@ -95,7 +105,7 @@ class CompressorTests(RerankContract):
     ) -> None:
         recorder, parent = RecordingCallbacks(), UUID(int=7)
         callbacks = CallbackManager([recorder], [recorder], parent_run_id=parent)
-        reranker = self.keeping_all(RecordingScorer(SCORES))
+        reranker = self.keeping_all(FakeScorer(SCORES))
         kept = rerank(reranker, self.candidates(texts), callbacks=callbacks)
         assert recorder.ends == [kept]
         [run] = recorder.runs.values()
@@ -132,7 +142,7 @@ class CompressorTests(RerankContract):
         assert [type(end) for end in recorder.ends] == [asyncio.CancelledError]
 
     def test_first_stage_score_is_kept_on_request(self, rerank: Rerank) -> None:
-        reranker = self.keeping_all(RecordingScorer(SCORES), keep_retrieval_score=True)
+        reranker = self.keeping_all(FakeScorer(SCORES), keep_retrieval_score=True)
         kept = rerank(reranker, self.candidates(list(SCORES)))
         assert self.texts(kept) == BEST_FIRST
         assert [one.metadata["retrieval_score"] for one in kept] == [0.125, 0.375, 0.0, 0.25]

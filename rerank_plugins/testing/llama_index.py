@@ -7,18 +7,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
-from llama_index.core.callbacks.base_handler import BaseCallbackHandler
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.instrumentation.events.exception import ExceptionEvent
-from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode
+from rerank_plugins.errors import require_extra
+from rerank_plugins.testing.fakes import FailingScorer, FakeScorer, WaitingScorer
 
-from conformance.contract import BEST_FIRST, QUERY, SCORES, Rerank, RerankContract
-from conformance.scorers import FailingScorer, RecordingScorer, WaitingScorer
+require_extra("pytest", "llama_index", extra="testing,llama-index", purpose="PostprocessorTests")
+
+import pytest  # noqa: E402
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload  # noqa: E402
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler  # noqa: E402
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # noqa: E402
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler  # noqa: E402
+from llama_index.core.instrumentation.events.exception import ExceptionEvent  # noqa: E402
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent  # noqa: E402
+from llama_index.core.postprocessor.types import BaseNodePostprocessor  # noqa: E402
+from llama_index.core.schema import MetadataMode, NodeWithScore, TextNode  # noqa: E402
+
+from rerank_plugins.testing.contract import (  # noqa: E402
+    BEST_FIRST,
+    QUERY,
+    SCORES,
+    Rerank,
+    RerankContract,
+)
 
 
 class RecordingEvents(BaseEventHandler):
@@ -131,15 +141,15 @@ class PostprocessorTests(RerankContract):
         return recorder
 
     def test_is_a_node_postprocessor(self) -> None:
-        assert isinstance(self.built(RecordingScorer(SCORES)), BaseNodePostprocessor)
+        assert isinstance(self.built(FakeScorer(SCORES)), BaseNodePostprocessor)
 
     def test_missing_query_is_an_error(self) -> None:
-        reranker = self.built(RecordingScorer(SCORES))
+        reranker = self.built(FakeScorer(SCORES))
         with pytest.raises(ValueError, match="query"):
             reranker.postprocess_nodes(self.candidates(["alpha"]))
 
     def test_scores_the_text_that_is_embedded(self, rerank: Rerank) -> None:
-        scorer = RecordingScorer(lambda _: 1.0)
+        scorer = FakeScorer(lambda _: 1.0)
         [given] = self.candidates(["alpha"])
         given.node.metadata["title"] = "Letters"
         rerank(self.built(scorer), [given])
@@ -149,13 +159,13 @@ class PostprocessorTests(RerankContract):
 
     @pytest.mark.parametrize("texts", [list(SCORES), []], ids=["success", "empty"])
     def test_events_and_callbacks_report_the_result(self, rerank: Rerank, texts: list[str]) -> None:
-        reranker = self.keeping_all(RecordingScorer(SCORES))
+        reranker = self.keeping_all(FakeScorer(SCORES))
         callbacks, given = self.observed(reranker), self.candidates(texts)
         with recorded_events() as events:
             kept = rerank(reranker, given)
         start, end = events.seen
         assert (type(start), type(end)) == (ReRankStartEvent, ReRankEndEvent)
-        assert (start.nodes, end.nodes, start.model_name) == (given, kept, "recording")
+        assert (start.nodes, end.nodes, start.model_name) == (given, kept, "fake")
         [payload] = callbacks.starts.values()
         assert payload[EventPayload.QUERY_STR] == QUERY
         assert [one[EventPayload.NODES] for one in callbacks.ends.values()] == [kept]
@@ -196,7 +206,7 @@ class PostprocessorTests(RerankContract):
         assert len(callbacks.starts) == len(callbacks.ends) == 1
 
     def test_first_stage_score_is_kept_where_no_model_reads_it(self, rerank: Rerank) -> None:
-        scorer = RecordingScorer(SCORES)
+        scorer = FakeScorer(SCORES)
         reranker = self.keeping_all(scorer, keep_retrieval_score=True)
         given = self.candidates(list(SCORES))
         kept = rerank(reranker, given)
