@@ -1,8 +1,8 @@
 """Everything that can be chosen about a cross-encoder: one field, one option.
 
 `ScorerOptions` is what `CrossEncoderScorer` and `shared_scorer` take as keywords, the registry's
-key, what a scorer is pickled as, and the fields of the adapters. A new option is a new field here,
-its check in ``__post_init__``, and its use.
+key, what a scorer is pickled as, the fields of the adapters, and what ``rerank-plugins serve``
+takes. A new option is a new field here, its check in ``__post_init__``, and its use.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ _S = TypeVar("_S")
 _R = TypeVar("_R")
 
 
+def _told(text: str, metavar: str = "N") -> dict[str, str]:
+    """Return the metadata of a field: what a command line shows of it."""
+    return {"help": text, "metavar": metavar}
+
+
 @dataclass(frozen=True)
 class ScorerOptions:
     """The options of a `CrossEncoderScorer`, checked; its docstring says what each one means.
@@ -40,18 +45,40 @@ class ScorerOptions:
 
     model: str = DEFAULT_MODEL
     _: KW_ONLY
-    revision: str | None = None
-    device: str | Sequence[str] | None = None
-    dtype: str = "auto"
-    max_length: int | None = None
-    max_batch_tokens: int | None = None
-    long_documents: LongDocuments = "truncate"
-    local_files_only: bool = False
-    token: str | bool | None = field(default=None, repr=False)
-    cache_folder: str | None = None
-    trust_remote_code: bool = False
-    max_queued_pairs: int | None = None
-    score_unit: ScoreUnitOption = "auto"
+    revision: str | None = field(
+        default=None, metadata=_told("of a Hub id: branch, tag or commit", "NAME")
+    )
+    device: str | Sequence[str] | None = field(
+        default=None,
+        metadata=_told("cpu, cuda, cuda:1, mps; several: one copy of the model on each", "DEVICE"),
+    )
+    dtype: str = field(
+        default="auto", metadata=_told("auto, float32, float16, bfloat16 or int8", "DTYPE")
+    )
+    max_length: int | None = field(default=None, metadata=_told("tokens a pair at most"))
+    max_batch_tokens: int | None = field(
+        default=None, metadata=_told("tokens a forward pass at most")
+    )
+    long_documents: LongDocuments = field(
+        default="truncate",
+        metadata=_told("truncate, or max: the best of a long document's windows", "HOW"),
+    )
+    local_files_only: bool = field(default=False, metadata=_told("download nothing"))
+    token: str | bool | None = field(
+        default=None, repr=False, metadata=_told("for the Hub", "TOKEN")
+    )
+    cache_folder: str | None = field(
+        default=None, metadata=_told("where downloads are kept", "FOLDER")
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata=_told("run the code that a model brings")
+    )
+    max_queued_pairs: int | None = field(
+        default=None, metadata=_told("pairs that may wait; more are refused")
+    )
+    score_unit: ScoreUnitOption = field(
+        default="auto", metadata=_told("auto, logit or probability", "UNIT")
+    )
 
     def __post_init__(self) -> None:
         check = functools.partial(object.__setattr__, self)

@@ -220,7 +220,7 @@ def test_a_long_document_is_read_to_the_models_length_and_said_so(real: httpx.Cl
     cut = next(row for row in answer["results"] if row["index"] == 1)
     assert cut["truncated"] is True
     assert 0 < cut["window"]["end"] < len(long)
-    assert answer["meta"]["warnings"] == ["documents cut to the model's length: 1"]
+    assert answer["meta"]["warnings"] == ["documents cut: 1"]
     body = {"query": "what is a tuple?", "documents": ["short", long], "truncate": False}
     refused = real.post("/v1/rerank", json=body)
     assert refused.status_code == 400

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from rerank_plugins.errors import InvalidArgumentError, require_extra
+from rerank_plugins.options import ScorerOptions
 from rerank_plugins.registry import shared_scorer
 
 HELP = "serve models over HTTP, for every client that knows a rerank API"
@@ -31,35 +32,42 @@ examples
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     require_extra("fastapi", "uvicorn", "prometheus_client", extra="serve", purpose="serve")
-    from rerank_plugins.serving.options import ServerOptions
+    from rerank_plugins.serving.options import SCORER_FIELDS, ServerOptions
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    defaults = ServerOptions()
     for option in fields(ServerOptions):
-        _add(parser, option, getattr(defaults, option.name))
+        _add(parser, option)
     parser.add_argument("--quiet", action="store_true", help="no line a request on standard error")
+    models = parser.add_argument_group("how the models run")
+    for option in SCORER_FIELDS:
+        _add(models, option)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes."""
-    from rerank_plugins.serving.options import ServerOptions, from_environment
+    from rerank_plugins.serving.options import SCORER_FIELDS, ServerOptions, from_environment
     from rerank_plugins.serving.server import serve
 
-    given = {
-        option.name: tuple(value) if isinstance(value, list) else value
-        for option in fields(ServerOptions)
-        if (value := getattr(arguments, option.name)) is not None
-    }
-    options = ServerOptions(**{**from_environment(os.environ), **given})
+    given = from_environment(os.environ)
+    for option in (*fields(ServerOptions), *SCORER_FIELDS):
+        value = getattr(arguments, option.name)
+        if value is not None:
+            given[option.name] = tuple(value) if isinstance(value, list) else value
+    scorer = {each.name: given.pop(each.name) for each in SCORER_FIELDS if each.name in given}
+    options = ServerOptions(**given)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     level = logging.WARNING if arguments.quiet else logging.INFO
     logging.getLogger("rerank_plugins.serving").setLevel(level)
-    return serve(served_models(options), options)
+    return serve(served_models(options, scorer), options)
 
 
-def served_models(options: Any) -> list[Any]:
-    """Return the models that ``options`` name, each with its aliases, not yet loaded."""
+def served_models(options: Any, scorer: dict[str, Any]) -> list[Any]:
+    """Return the models that ``options`` name, each with its aliases, not yet loaded.
+
+    Raises `InvalidArgumentError` for what `ScorerOptions` does not take, before anything listens.
+    """
+    from rerank_plugins.serving.options import SCORER_DEFAULTS
     from rerank_plugins.serving.served_models import ServedModel
 
     aliases: dict[str, list[str]] = {model: [] for model in options.model}
@@ -73,18 +81,26 @@ def served_models(options: Any) -> list[Any]:
             )
         aliases[model].append(name)
     return [
-        ServedModel(model, partial(shared_scorer, model, **options.scorer_options()), tuple(names))
+        ServedModel(
+            model,
+            partial(
+                shared_scorer, **ScorerOptions(model, **{**SCORER_DEFAULTS, **scorer}).changed()
+            ),
+            tuple(names),
+        )
         for model, names in aliases.items()
     ]
 
 
-def _add(parser: argparse.ArgumentParser, option: Field[Any], default: Any) -> None:
-    from rerank_plugins.serving.options import environment_name
+def _add(parser: Any, option: Field[Any]) -> None:
+    from rerank_plugins.serving.options import default_of, environment_name, is_repeated
 
-    kind = str(option.type)
+    kind, default = str(option.type), default_of(option)
     told = f"default {', '.join(default) if isinstance(default, tuple) else default}"
-    if default in ((), None, False, ""):
-        told = "no default" if kind != "bool" else "off"
+    if default is None or default in ((), ""):
+        told = "no default"
+    elif kind == "bool":
+        told = "off"
     keywords: dict[str, Any] = {
         "default": None,
         "help": f"{option.metadata['help']} ({told}; {environment_name(option)})",
@@ -93,7 +109,7 @@ def _add(parser: argparse.ArgumentParser, option: Field[Any], default: Any) -> N
         keywords["action"] = "store_true"
     else:
         keywords["metavar"] = option.metadata["metavar"]
-        if kind.startswith("tuple"):
+        if is_repeated(option):
             keywords["action"] = "append"
         elif kind.startswith(("int", "float")):
             keywords["type"] = int if kind.startswith("int") else float

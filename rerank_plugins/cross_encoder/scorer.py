@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rerank_plugins.checks import check_passages, check_whole_number
 from rerank_plugins.cross_encoder.arguments import (
     check_count,
     check_timeout,
@@ -226,6 +227,16 @@ class CrossEncoderScorer:
                 query, some, max_length=self.max_length, windows=self._windows
             )
         return flags
+
+    def beginnings(self, passages: Sequence[str], n_tokens: int) -> list[str]:
+        """Return the first ``n_tokens`` tokens of each passage, as the text that they are made of.
+
+        Raises `InvalidArgumentError` for less than one token.
+        """
+        check_whole_number("n_tokens", n_tokens, least=1)
+        texts = check_passages(passages)
+        self._queue.check_usable()
+        return self._loaded.encoder.beginnings(texts, n_tokens)
 
     def best_windows(self, query: str, passages: Sequence[str]) -> list[Window]:
         """Return for each passage its score and the characters that it comes from.

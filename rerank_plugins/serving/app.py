@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -49,15 +49,21 @@ def create_app(models: Sequence[ServedModel], options: ServerOptions | None = No
     for path in SCORE_PATHS:
         app.add_api_route(path, routes.score, methods=["POST"], **_described(ScoreBody, path))
     status = _StatusRoutes(served, options, metrics, routes)
-    for path in MODEL_PATHS:
-        app.add_api_route(path, status.list_models, methods=["GET"])
-    app.add_api_route("/info", status.info, methods=["GET"])
-    app.add_api_route("/health", status.health, methods=["GET"])
-    app.add_api_route("/ready", status.health, methods=["GET"])
-    app.add_api_route("/livez", status.livez, methods=["GET"])
-    app.add_api_route("/metrics", status.metrics, methods=["GET"])
+    told: dict[str, Callable[..., Any]] = {
+        **dict.fromkeys(MODEL_PATHS, status.list_models),
+        "/info": status.info,
+        "/health": status.health,
+        "/ready": status.health,
+        "/livez": status.livez,
+        "/metrics": status.metrics,
+    }
+    for path, route in told.items():
+        app.add_api_route(path, route, methods=["GET"])
+        # Some probes ask for the head alone.
+        app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
     page.add_to(app)
-    metrics.start([*RERANK_PATHS, *SCORE_PATHS])
+    metrics.start([*RERANK_PATHS, *SCORE_PATHS, "other"])
+    metrics.start([*told, "/"], (200, 401, 503))
     app.add_middleware(Edge, options=options, metrics=metrics)
     app.add_exception_handler(HTTPException, framework_fault)
     app.add_exception_handler(RequestFault, refused)

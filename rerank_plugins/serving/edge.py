@@ -85,23 +85,24 @@ class Edge:
                     await self._app(scope, receive, send_with_id)
                 else:
                     await _UNAUTHORIZED.response()(scope, receive, send_with_id)
-                span(kept.status)
+                span(_route(scope), kept.status)
         finally:
             self._metrics.inflight.dec()
             self._log(scope, kept)
 
     def _allowed(self, scope: Scope, headers: Headers) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not self._keys or path in self._public:
+        if not self._keys or path in self._public or scope["method"] == "OPTIONS":
             return True
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         key = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         # Every key is compared, so that the time says nothing of which one was close.
-        return sum(hmac.compare_digest(key.encode(), known) for known in self._keys) > 0
+        sent = key.encode("latin-1")  # as headers are read; these are the bytes that were sent
+        return sum(hmac.compare_digest(sent, known) for known in self._keys) > 0
 
     def _log(self, scope: Scope, kept: Notes) -> None:
         seconds = time.perf_counter() - kept.started
-        route = getattr(scope.get("route"), "path", "other")  # never the raw path
+        route = _route(scope)
         self._metrics.requests.labels(route, str(kept.status)).inc()
         self._metrics.duration.labels(route).observe(seconds)
         if access_log.isEnabledFor(logging.INFO):
@@ -143,19 +144,30 @@ async def crashed(_: Request, error: Exception) -> Response:
     return of_error(error).response()
 
 
+def _route(scope: Scope) -> str:
+    """Return the path as it was declared, never the one that was asked for."""
+    return str(getattr(scope.get("route"), "path", "other"))
+
+
 @contextmanager
-def _span(scope: Scope, headers: Headers) -> Iterator[Callable[[int], None]]:
+def _span(scope: Scope, headers: Headers) -> Iterator[Callable[[str, int], None]]:
     """Open a span under the caller's trace, where the process traces with OpenTelemetry."""
     trace: Any = sys.modules.get("opentelemetry.trace")
     if trace is None:
-        yield lambda status: None
+        yield lambda route, status: None
         return
     from opentelemetry import propagate
 
     context = propagate.extract(dict(headers))
     tracer = trace.get_tracer("rerank_plugins.serving")
     with tracer.start_as_current_span(
-        f"{scope['method']} {scope['path'][:100]}", context=context, kind=trace.SpanKind.SERVER
+        scope["method"], context=context, kind=trace.SpanKind.SERVER
     ) as span:
         span.set_attribute("http.request.method", scope["method"])
-        yield lambda status: span.set_attribute("http.response.status_code", status)
+
+        def end(route: str, status: int) -> None:
+            span.update_name(f"{scope['method']} {route}")
+            span.set_attribute("http.route", route)
+            span.set_attribute("http.response.status_code", status)
+
+        yield end

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0)
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
-STATUSES = (200, 400, 401, 404, 413, 422, 429, 499, 500, 503, 504)
+STATUSES = (200, 400, 401, 404, 405, 408, 413, 415, 422, 429, 499, 500, 503, 504)
 REASONS = ("overloaded", "body_too_large", "too_many")
 
 
@@ -69,11 +69,11 @@ class Metrics:
             self.rejected.labels(reason)
         self._registry.register(_ModelMetrics(models))
 
-    def start(self, routes: Sequence[str]) -> None:
-        """Let the counters of every route begin at 0."""
-        for route in (*routes, "other"):
+    def start(self, routes: Sequence[str], statuses: Sequence[int] = STATUSES) -> None:
+        """Let the counters of ``routes`` begin at 0 for every one of ``statuses``."""
+        for route in routes:
             self.duration.labels(route)
-            for status in STATUSES:
+            for status in statuses:
                 self.requests.labels(route, str(status))
 
     def text(self) -> bytes:

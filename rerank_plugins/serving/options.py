@@ -1,15 +1,19 @@
-"""Every option of the server: its type, default, environment variable and help, in one place."""
+"""Every option of the server: its type, default, environment variable and help, in one place.
+
+How the models run is said by `ScorerOptions`, whose fields ``rerank-plugins serve`` takes too.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.models import EMBEDDED_MODEL
+from rerank_plugins.options import ScorerOptions
 
 
 def _option(default: Any, text: str, *, metavar: str = "N", least: float | None = None) -> Any:
@@ -38,15 +42,6 @@ class ServerOptions:
     )
     served_model_name: tuple[str, ...] = _option(
         (), "another name for the model, or NAME=MODEL where several are served", metavar="NAME"
-    )
-    device: str | None = _option(None, "cpu, cuda, cuda:1, mps", metavar="DEVICE")
-    dtype: str = _option("auto", "auto, float32, float16, bfloat16 or int8", metavar="DTYPE")
-    max_length: int | None = _option(None, "tokens a pair", least=1)
-    long_documents: str = _option(
-        "truncate", "truncate, or max: the best of a long document's windows", metavar="HOW"
-    )
-    max_queued_pairs: int = _option(
-        10_000, "pairs that may wait for a model; beyond that requests get 429", least=1
     )
     host: str = _option("127.0.0.1", "the address to listen on", metavar="ADDRESS")
     port: int = _option(8000, "the port to listen on; 0 takes a free one", least=0)
@@ -89,11 +84,6 @@ class ServerOptions:
                 f"{self.max_body_bytes}; one request must fit"
             )
 
-    def scorer_options(self) -> dict[str, Any]:
-        """Return the keyword arguments of each model's `shared_scorer`."""
-        names = ("device", "dtype", "max_length", "long_documents", "max_queued_pairs")
-        return {name: getattr(self, name) for name in names}
-
     def keys(self) -> tuple[str, ...]:
         """Return all API keys, those of the file too.
 
@@ -116,6 +106,21 @@ class ServerOptions:
         return tuple(keys)
 
 
+SCORER_FIELDS = [option for option in fields(ScorerOptions) if option.name != "model"]
+SCORER_DEFAULTS = {"max_queued_pairs": 10_000}  # a server must have a bound
+
+
+def default_of(option: Field[Any]) -> Any:
+    """Return what an option is where nobody says anything."""
+    made = option.default_factory
+    return SCORER_DEFAULTS.get(option.name, option.default if made is MISSING else made())
+
+
+def is_repeated(option: Field[Any]) -> bool:
+    """Say whether an option may be given several times."""
+    return "tuple[" in str(option.type) or "Sequence[" in str(option.type)
+
+
 def environment_name(option: Field[Any]) -> str:
     """Return the environment variable that stands for an option."""
     return f"RERANK_{option.name.upper()}"
@@ -128,7 +133,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, A
     {'model': ('embedded', 'other/model'), 'port': 9000}
     """
     found: dict[str, Any] = {}
-    for option in fields(ServerOptions):
+    for option in (*fields(ServerOptions), *SCORER_FIELDS):
         text = environment.get(environment_name(option))
         if text:
             found[option.name] = parsed(option, text)
@@ -138,7 +143,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, A
 def parsed(option: Field[Any], text: str) -> Any:
     """Return the value that ``text`` has for an option, or raise `InvalidArgumentError`."""
     kind = str(option.type)
-    if kind.startswith("tuple"):
+    if is_repeated(option):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if kind == "bool":
         if text.lower() not in _SWITCHES:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from rerank_plugins.serving.faults import RequestFault, invalid
 
@@ -41,9 +42,12 @@ class RerankBody(BaseModel):
     return_windows: bool | None = Field(
         default=None, description="ours: also the characters that a score comes from"
     )
-    max_tokens_per_doc: int | None = None
-    truncate: bool | None = None
-    truncation: bool | None = None
+    max_tokens_per_doc: int | None = Field(
+        default=None, description="read this many tokens of each; absent or 0: what the model reads"
+    )
+    truncate: bool | None = Field(default=None, description="false: refuse what would be cut")
+    truncation: bool | None = Field(default=None, description="the same as truncate")
+    truncation_direction: str | None = Field(default=None, description="right, and no other")
 
 
 class ScoreBody(BaseModel):
@@ -106,6 +110,12 @@ def rerank_request(body: bytes, *, max_documents: int) -> RerankRequest:
     if top_n is not None and top_n < 0:
         asked = "top_n" if fields.top_n is not None else "top_k"
         raise invalid(asked, f"must be 0 (all) or more, got {top_n}")
+    if fields.max_tokens_per_doc is not None and fields.max_tokens_per_doc < 0:
+        told = f"must be 0 (no limit) or more, got {fields.max_tokens_per_doc}"
+        raise invalid("max_tokens_per_doc", told)
+    if (fields.truncation_direction or "right").lower() != "right":
+        told = "only 'right' is there: a document loses its end"
+        raise invalid("truncation_direction", told)
     truncate = fields.truncate if fields.truncate is not None else fields.truncation
     return RerankRequest(
         query=fields.query,
@@ -119,8 +129,21 @@ def rerank_request(body: bytes, *, max_documents: int) -> RerankRequest:
         return_windows=bool(fields.return_windows) and not tei,
         raw_scores=bool(fields.raw_scores),
         may_truncate=truncate is not False,
-        max_tokens_per_doc=fields.max_tokens_per_doc,
+        max_tokens_per_doc=fields.max_tokens_per_doc or None,
         tei=tei,
+    )
+
+
+def asks_for_tei(body: bytes) -> bool:
+    """Say whether a body, right or wrong, is in TEI's words, so that its fault is told in them."""
+    try:
+        found = from_json(body)
+    except ValueError:
+        return False
+    return (
+        isinstance(found, dict)
+        and found.get("texts") is not None
+        and found.get("documents") is None
     )
 
 

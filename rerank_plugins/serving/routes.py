@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import anyio
@@ -12,15 +12,14 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from rerank_plugins.adapters.reranking import in_own_thread
 from rerank_plugins.errors import RerankError
-from rerank_plugins.ranking import Ranked, Scorer
+from rerank_plugins.ranking import Scorer
 from rerank_plugins.serving.answers import Scored, probability, rerank_answer, score_answer
 from rerank_plugins.serving.edge import notes
-from rerank_plugins.serving.faults import RequestFault, invalid, of_error
+from rerank_plugins.serving.faults import RequestFault, of_error
 from rerank_plugins.serving.metrics import Metrics
 from rerank_plugins.serving.options import ServerOptions
-from rerank_plugins.serving.requests import RerankRequest, rerank_request, score_request
+from rerank_plugins.serving.requests import asks_for_tei, rerank_request, score_request
 from rerank_plugins.serving.scoring import ClientGone, rerank, score, unless_gone
 from rerank_plugins.serving.served_models import ServedModels
 
@@ -57,23 +56,21 @@ class Routes:
         asked = rerank_request(body, max_documents=self._options.max_documents)
         served = self._served.named(asked.model)
         scorer = served.loaded()
-        if not asked.may_truncate:
-            await _refuse_truncation(scorer, asked)
-        ranking, scored = await self._work(request, rerank(scorer, asked))
-        self._count(scored, len(asked.passages))
-        windows = await _windows(scorer, asked, ranking) if asked.return_windows else {}
+        found = await self._work(request, rerank(scorer, asked))
+        self._count(found.scored, len(asked.passages))
         answer = rerank_answer(
             asked,
-            ranking,
+            found.ranking,
             request_id=notes(request.scope).request_id,
             model=asked.model or served.name,
             unit=scorer.score_unit,
             api_version="2" if request.url.path.endswith("/v2/rerank") else "1",
-            scored=scored,
-            windows=windows,
-            warnings=_warnings(asked, scored, scorer),
+            scored=found.scored,
+            windows=found.windows,
+            warnings=found.warnings,
         )
-        return json_response(answer, headers=_headers(scored, scorer, raw=asked.raw_scores))
+        headers = _headers(found.scored, scorer, raw=asked.raw_scores)
+        return json_response(answer, headers=headers)
 
     async def _score(self, request: Request, body: bytes) -> Response:
         asked = score_request(body, max_documents=self._options.max_documents)
@@ -102,17 +99,16 @@ class Routes:
             return Response(status_code=CLIENT_GONE)
         except (RequestFault, RerankError) as error:
             kind = request.headers.get("content-type", "json")
-            return self._fault(
-                error, content_type=kind, tei=b'"texts"' in body and b'"documents"' not in body
-            )
+            return self._fault(error, content_type=kind, tei=asks_for_tei(body))
         finally:
             self._held_bytes -= len(body)
 
     async def _body(self, request: Request) -> bytes:
         """Read the body, as large as it may be; its bytes are counted until it is answered."""
         limit, body = self._options.max_body_bytes, bytearray()
-        if int(request.headers.get("content-length") or 0) > limit:
-            raise _too_large(limit)
+        length = int(request.headers.get("content-length") or 0)
+        if length > limit:
+            raise _too_large(limit, length)
         try:
             with anyio.fail_after(self._options.read_timeout):
                 async for chunk in request.stream():
@@ -169,19 +165,6 @@ def json_response(
     )
 
 
-async def _windows(
-    scorer: Scorer, asked: RerankRequest, ranking: Sequence[Ranked]
-) -> dict[int, tuple[int, int]]:
-    """Return by index the characters that each kept passage's score comes from."""
-    best_windows = getattr(scorer, "best_windows", None)
-    if best_windows is None:
-        return {}
-    kept = [row.index for row in ranking]
-    passages = [asked.passages[index] for index in kept]
-    found = await in_own_thread(lambda: best_windows(asked.query, passages))
-    return {index: (w.start, w.end) for index, w in zip(kept, found, strict=True)}
-
-
 def _headers(scored: Scored, scorer: Scorer, *, raw: bool) -> dict[str, str]:
     """Return the headers of a scored request; times are in milliseconds, as TEI has them."""
     return {
@@ -192,36 +175,6 @@ def _headers(scored: Scored, scorer: Scorer, *, raw: bool) -> dict[str, str]:
     }
 
 
-async def _refuse_truncation(scorer: Scorer, asked: RerankRequest) -> None:
-    truncated = getattr(scorer, "truncated", None)
-    if truncated is None:
-        return
-    flags = await in_own_thread(lambda: truncated(asked.query, asked.passages))
-    if any(flags):
-        name = "texts" if asked.tei else "documents"
-        raise invalid(
-            f"{name}[{list(flags).index(True)}]",
-            f"is longer than the model's {getattr(scorer, 'max_length', '')} tokens; "
-            "shorten it, or send truncate: true",
-        )
-
-
-def _warnings(asked: RerankRequest, scored: Scored, scorer: Scorer) -> list[str]:
-    warnings = []
-    if scored.truncated:
-        shown = ", ".join(map(str, scored.truncated[:20]))
-        more = "" if len(scored.truncated) <= 20 else f" and {len(scored.truncated) - 20} more"
-        warnings.append(f"documents cut to the model's length: {shown}{more}")
-    length = getattr(scorer, "max_length", None)
-    if asked.max_tokens_per_doc is not None and length and asked.max_tokens_per_doc < length:
-        warnings.append(
-            f"max_tokens_per_doc={asked.max_tokens_per_doc} was not applied: "
-            f"documents are read up to the model's {length} tokens a pair"
-        )
-    return warnings
-
-
-def _too_large(limit: int) -> RequestFault:
-    return RequestFault(
-        413, f"the body has more than the {limit} bytes of one request", "body_too_large"
-    )
+def _too_large(limit: int, length: int | None = None) -> RequestFault:
+    told = "more than" if length is None else f"{length} bytes, more than"
+    return RequestFault(413, f"the body has {told} the {limit} of one request", "body_too_large")

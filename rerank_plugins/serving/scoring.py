@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from rerank_plugins.errors import DeadlineExceededError
+from rerank_plugins.adapters.reranking import in_own_thread
+from rerank_plugins.errors import DeadlineExceededError, InvalidArgumentError
 from rerank_plugins.ranking import Ranked, Scorer, arank
 from rerank_plugins.serving.answers import Scored
-from rerank_plugins.serving.faults import RequestFault
+from rerank_plugins.serving.faults import RequestFault, invalid
 from rerank_plugins.serving.requests import RerankRequest, ScoreRequest
 
 if TYPE_CHECKING:
@@ -60,11 +62,91 @@ class Call:
         )
 
 
-async def rerank(scorer: Scorer, request: RerankRequest) -> tuple[list[Ranked], Scored]:
-    """Return the ranking, best first, and what it took."""
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """The ranking of one request, best first, and what it took.
+
+    ``windows`` has by index the characters that a score comes from, where they were asked for;
+    ``warnings`` are for the client to read.
+    """
+
+    ranking: list[Ranked]
+    scored: Scored
+    windows: dict[int, tuple[int, int]]
+    warnings: list[str]
+
+
+async def rerank(scorer: Scorer, request: RerankRequest) -> Reranked:
+    """Do what a rerank request asks for; raises `RequestFault` for a document it must not cut."""
+    passages, warnings = await _read_passages(scorer, request)
+    if not request.may_truncate:
+        await _refuse_truncation(scorer, request, passages)
     call = Call(scorer)
-    ranking = await arank(call, request.query, request.passages, top_n=request.top_n)
-    return ranking, call.scored([row.score for row in ranking], request.passages)
+    ranking = await arank(call, request.query, passages, top_n=request.top_n)
+    # What max_tokens_per_doc cut off counts as well as what the model has no room for.
+    cut = {read for read, given in zip(passages, request.passages, strict=True) if read != given}
+    call.truncated |= cut
+    scored = call.scored([row.score for row in ranking], passages)
+    if scored.truncated:
+        shown = ", ".join(map(str, scored.truncated[:20]))
+        more = "" if len(scored.truncated) <= 20 else f" and {len(scored.truncated) - 20} more"
+        warnings.append(f"documents cut: {shown}{more}")
+    windows = {}
+    if request.return_windows:
+        windows = await _windows(scorer, request, passages, ranking, call.truncated)
+    return Reranked(ranking, scored, windows, warnings)
+
+
+async def _read_passages(scorer: Scorer, request: RerankRequest) -> tuple[list[str], list[str]]:
+    """Return the passages as far as ``max_tokens_per_doc`` lets them be read, and warnings."""
+    limit = request.max_tokens_per_doc
+    if limit is None:
+        return request.passages, []
+    beginnings = getattr(scorer, "beginnings", None)
+    if beginnings is None:
+        return request.passages, [f"max_tokens_per_doc={limit} was not applied by this model"]
+    return await in_own_thread(lambda: beginnings(request.passages, limit)), []
+
+
+async def _refuse_truncation(
+    scorer: Scorer, request: RerankRequest, passages: Sequence[str]
+) -> None:
+    truncated = getattr(scorer, "truncated", None)
+    if truncated is None:
+        return
+    flags = await in_own_thread(lambda: truncated(request.query, passages))
+    if any(flags):
+        name = "texts" if request.tei else "documents"
+        raise invalid(
+            f"{name}[{list(flags).index(True)}]",
+            f"is longer than the model's {getattr(scorer, 'max_length', '')} tokens; "
+            "shorten it, or send truncate: true",
+        )
+
+
+async def _windows(
+    scorer: Scorer,
+    request: RerankRequest,
+    passages: Sequence[str],
+    ranking: Sequence[Ranked],
+    cut: set[str],
+) -> dict[int, tuple[int, int]]:
+    """Return by index the characters that each kept passage's score comes from."""
+    best_windows = getattr(scorer, "best_windows", None)
+    if best_windows is None:
+        return {}
+    windows = {row.index: (0, len(passages[row.index])) for row in ranking}
+    kept = list(windows)
+    if getattr(getattr(scorer, "options", None), "long_documents", "") == "truncate":
+        kept = [index for index in kept if passages[index] in cut]
+    if not kept:
+        return windows
+    some = [passages[index] for index in kept]
+    try:
+        found = await in_own_thread(lambda: best_windows(request.query, some))
+    except InvalidArgumentError:  # a chat template does not say what it left of a long passage
+        return {}
+    return windows | {index: (w.start, w.end) for index, w in zip(kept, found, strict=True)}
 
 
 async def score(scorer: Scorer, request: ScoreRequest) -> Scored:

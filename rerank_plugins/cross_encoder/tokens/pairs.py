@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,15 @@ class PairEncoder:
         )
         return [bool(flag) for flag in sequences.truncated]
 
+    def beginnings(self, passages: Sequence[str], n_tokens: int) -> list[str]:
+        """Return each passage up to the end of its ``n_tokens``-th token."""
+        counts = map(len, self._texts.encode(passages, n_tokens))
+        offsets_of = self._offsets()
+        return [
+            passage if count <= n_tokens else passage[: offsets_of(passage)[n_tokens - 1][1]]
+            for passage, count in zip(passages, counts, strict=True)
+        ]
+
     def characters(
         self, query: str, passage: str, start: int, *, max_length: int, windows: bool
     ) -> tuple[int, int]:
@@ -166,12 +176,21 @@ class PairEncoder:
             return 0, len(passage)
         if len(sequences.passage_ids[index]) == 0:
             return 0, 0
-        # Offsets are asked for seldom and cost much: from the real tokenizer, only here.
-        tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer_json)
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        offsets = tokenizer.encode(passage, add_special_tokens=False).offsets
+        offsets = self._offsets()(passage)
         return offsets[start][0], offsets[start + len(sequences.passage_ids[index]) - 1][1]
+
+    def _offsets(self) -> Callable[[str], list[tuple[int, int]]]:
+        """Return what gives a text's tokens as (start, end) in characters."""
+
+        # Asked for seldom, and at much cost: from the real tokenizer, made when there is one to do.
+        @functools.cache
+        def tokenizer() -> tokenizers.Tokenizer:
+            made = tokenizers.Tokenizer.from_str(self._tokenizer_json)
+            made.no_truncation()
+            made.no_padding()
+            return made
+
+        return lambda text: tokenizer().encode(text, add_special_tokens=False).offsets
 
     def _prefix(self, query_ids: TokenIds) -> TokenIds:
         return np.concatenate((self._template.prefix, query_ids, self._template.middle))
