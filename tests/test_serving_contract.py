@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conformance.scorers import RecordingScorer
 from live_server import ready, rerank, serving
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -19,6 +18,7 @@ from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.options import ScorerOptions
 from rerank_plugins.serving import ServerOptions
 from rerank_plugins.serving.options import from_environment
+from rerank_plugins.testing import FakeScorer
 
 PASSAGE = "The list method sort() sorts a list in place, unbelievably fast."
 
@@ -31,7 +31,7 @@ def real() -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[httpx.Client]:
-    with serving(RecordingScorer(lambda passage: float(len(passage)))) as client:
+    with serving(FakeScorer(lambda passage: float(len(passage)))) as client:
         yield ready(client)
 
 
@@ -103,7 +103,7 @@ def test_a_large_body_is_told_in_both_numbers(plain: httpx.Client) -> None:
 
 def test_what_is_open_stays_open_beside_a_key() -> None:
     key = "schlüssel"
-    with serving(RecordingScorer({}), options=ServerOptions(api_key=(key,))) as client:
+    with serving(FakeScorer({}), options=ServerOptions(api_key=(key,))) as client:
         ready(client)
         assert client.options("/v1/rerank").status_code == 405
         for path in ("/health", "/ready", "/livez", "/metrics"):
@@ -114,7 +114,7 @@ def test_what_is_open_stays_open_beside_a_key() -> None:
 
 
 def test_every_counter_is_there_before_the_first_request() -> None:
-    with serving(RecordingScorer({"good": 1.0})) as client:
+    with serving(FakeScorer({"good": 1.0})) as client:
         ready(client)
         before = samples(client)
         assert before["rerank_requests_total", "/v1/rerank", "429"] == 0
