@@ -21,7 +21,7 @@ from benchmarks.tables.load import load_table
 from benchmarks.tables.plot import plot
 from benchmarks.tables.quality import quality_table
 from benchmarks.tables.results import Speed
-from benchmarks.tables.speed import onnx_table, peers_table, speed_table
+from benchmarks.tables.speed import headline_table, onnx_table, peers_table, speed_table
 from benchmarks.tables.tokens import tokens_table
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +32,7 @@ def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
     speed = Speed(results / "speed_cpu.json")
     return {
         "quality": quality_table,
+        "headline": lambda: headline_table(speed),
         "speed": lambda: speed_table(speed),
         "peers": lambda: peers_table(speed),
         "onnx": lambda: onnx_table(Speed(results / "speed_cpu_onnx.json")),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
+from email import message_from_string
+from email.message import Message
 from importlib.metadata import requires
 from pathlib import Path
 from typing import get_args
@@ -18,17 +21,29 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = folder.glob("*.whl")
-    assert wheel.name.startswith(f"rerank_plugins-{rerank_plugins.__version__}-")
-    return set(zipfile.ZipFile(wheel).namelist())
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    (path,) = built.glob("*.whl")
+    assert path.name.startswith(f"rerank_plugins-{rerank_plugins.__version__}-")
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def wheel_names(wheel: zipfile.ZipFile) -> set[str]:
+    return set(wheel.namelist())
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile, wheel_names: set[str]) -> Message:
+    (name,) = (name for name in wheel_names if name.endswith(".dist-info/METADATA"))
+    return message_from_string(wheel.read(name).decode())
 
 
 @pytest.mark.parametrize(
@@ -40,6 +55,10 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "rerank_plugins/embedded/config.json",
         "rerank_plugins/embedded/tokenizer.json",
         "rerank_plugins/embedded/README.md",
+        "rerank_plugins/embedded_l6/model.safetensors",
+        "rerank_plugins/models.json",
+        "rerank_plugins/serving/page/index.html",
+        "rerank_plugins/testing/scorer.py",
     ],
 )
 def test_the_wheel_holds_what_the_package_reads(wheel_names: set[str], name: str) -> None:
@@ -53,6 +72,35 @@ def test_the_wheel_holds_the_judged_questions(wheel_names: set[str]) -> None:
 def test_the_wheel_holds_no_tests_and_no_work_files(wheel_names: set[str]) -> None:
     tops = {name.split("/")[0] for name in wheel_names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"rerank_plugins"}
+
+
+def test_the_wheel_is_small_enough_for_a_package_index(wheel: zipfile.ZipFile) -> None:
+    assert sum(entry.compress_size for entry in wheel.infolist()) <= 45e6
+
+
+def test_the_metadata_says_what_a_reader_of_the_index_looks_for(metadata: Message) -> None:
+    assert metadata["Author"] == "The rerank_plugins authors"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    classifiers = metadata.get_all("Classifier") or []
+    assert "Typing :: Typed" in classifiers
+    oldest = metadata["Requires-Python"].removeprefix(">=")
+    assert f"Programming Language :: Python :: {oldest}" in classifiers
+
+
+def test_the_source_distribution_can_be_tested_and_documented(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "constraints.txt"} <= names
+    assert {"docs/conf.py", "tests/conftest.py", "examples/README.md"} <= names
+    assert not [name for name in names if "__pycache__" in name or name.startswith(".venv")]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {rerank_plugins.__version__}\n" in citation
+    assert "\nlicense: Apache-2.0\n" in citation
 
 
 def test_frameworks_are_only_in_their_extras() -> None:

@@ -95,6 +95,6 @@ class Speed:
             f"{lengths['median']}), max_length {self.raw['max_length']}; medians (and range) of "
             f"{self.raw['repeats']} interleaved repeats on new text each; sentence-transformers at "
             f"its best batch size ({sizes['float32']}). Raw: "
-            f"[{self.path.name}](benchmarks/results/{self.path.name}), commit "
+            f"[{self.path.name}](results/{self.path.name}), commit "
             f"{environment['commit']}, {environment['date']}."
         )
