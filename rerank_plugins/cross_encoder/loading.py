@@ -200,8 +200,9 @@ def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> For
         quantized: Forward = QuantizedForward(weights)
         return quantized
     from rerank_plugins.cross_encoder.forward.cpu import CpuForward
+    from rerank_plugins.cross_encoder.forward.native.choice import native_forward
 
-    return CpuForward(weights, dtype=DTYPES[dtype])
+    return native_forward(weights, dtype) or CpuForward(weights, dtype=DTYPES[dtype])
 
 
 def _pair_encoder(tokenizer: PreTrainedTokenizerBase, settings: SavedSettings) -> PairEncoder:
