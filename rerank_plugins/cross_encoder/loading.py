@@ -49,7 +49,10 @@ _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "m
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A loaded model. ``max_length`` is in tokens a pair, special ones included."""
+    """A loaded model. ``max_length`` is in tokens a pair, special ones included.
+
+    ``way`` says what computes the forward pass, and why.
+    """
 
     name: str
     rule: HeadRule
@@ -59,6 +62,7 @@ class LoadedModel:
     dtype: str
     max_length: int
     max_batch_tokens: int
+    way: str
 
 
 def load_model(
@@ -140,7 +144,10 @@ def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: A
         n_labels = weights.head.classifier.weight.shape[0]
         hidden_size = weights.hidden_size
         n_positions = weights.embeddings.position.shape[0]
-        forwards = [_bert_forward(weights, each, dtype_name) for each in devices]
+        forwards = []
+        for each in devices:
+            forward, way = _bert_forward(weights, each, dtype_name)
+            forwards.append(forward)
         pads_to_longest = False
     else:
         from rerank_plugins.cross_encoder.forward.automodel import AutomodelForward
@@ -165,7 +172,7 @@ def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: A
         n_labels, hidden_size = loaded.num_labels, getattr(loaded, "hidden_size", 768)
         n_positions = _positions(loaded)
         forwards = list(automodels)
-        pads_to_longest = automodels[0].pads_to_longest
+        pads_to_longest, way = automodels[0].pads_to_longest, "PyTorch"
     rule = head_rule(n_labels, config)
     replicas = [
         ModelReplica(
@@ -186,23 +193,25 @@ def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: A
         dtype=dtype_name,
         max_length=_max_length(settings, n_positions, tokenizer.model_max_length),
         max_batch_tokens=min(default_batch_tokens(each, hidden_size) for each in devices),
+        way=way,
     )
 
 
-def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> Forward:
+def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> tuple[Forward, str]:
+    """Return the forward pass, and what it is."""
     if device.type != "cpu":
         from rerank_plugins.cross_encoder.forward.gpu import GpuForward
 
-        return GpuForward(weights, device=device, dtype=DTYPES[dtype])
+        return GpuForward(weights, device=device, dtype=DTYPES[dtype]), "PyTorch"
     if dtype == "int8":
         from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward
 
-        quantized: Forward = QuantizedForward(weights)
-        return quantized
+        return QuantizedForward(weights), "PyTorch"
     from rerank_plugins.cross_encoder.forward.cpu import CpuForward
     from rerank_plugins.cross_encoder.forward.native.choice import native_forward
 
-    return native_forward(weights, dtype) or CpuForward(weights, dtype=DTYPES[dtype])
+    native, way = native_forward(weights, dtype)
+    return native or CpuForward(weights, dtype=DTYPES[dtype]), way
 
 
 def _pair_encoder(tokenizer: PreTrainedTokenizerBase, settings: SavedSettings) -> PairEncoder:

@@ -157,7 +157,7 @@ class CrossEncoderScorer:
     @property
     def stats(self) -> Stats:
         """What this scorer has done so far."""
-        return self._queue.stats()
+        return replace(self._queue.stats(), forward=self._loaded.way)
 
     def score(
         self,
@@ -301,7 +301,10 @@ class CrossEncoderScorer:
         return self
 
     def __repr__(self) -> str:
-        return f"CrossEncoderScorer({self.model!r}, device={self.device!r}, dtype={self.dtype!r})"
+        return (
+            f"CrossEncoderScorer({self.model!r}, device={self.device!r}, dtype={self.dtype!r}, "
+            f"forward={self._loaded.way!r})"
+        )
 
     def _scored(
         self,

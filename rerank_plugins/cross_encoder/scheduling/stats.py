@@ -23,7 +23,7 @@ class Counters:
             for name, amount in amounts.items():
                 self._totals[name] += amount
 
-    def snapshot(self, **others: int) -> Stats:
+    def snapshot(self, **others: Any) -> Stats:
         """Return the totals so far, and the ``others``, which the queue counts."""
         return Stats(**self._totals.copy(), **others)
 
@@ -35,7 +35,8 @@ class Stats:
     Times are in seconds and add up over all worker threads. ``pairs`` counts the distinct ones of
     each call; ``truncated`` those that lost tokens; ``queue_wait_s`` is the time from a call to
     the first work on it. ``queued_pairs`` and ``max_batch_tokens`` are of the moment: the latter
-    falls when a batch ran out of memory. A forked child starts at zero.
+    falls when a batch ran out of memory. ``forward`` says what computes the forward pass, PyTorch
+    or the compiled one, and why. A forked child starts at zero.
     """
 
     calls: int
@@ -50,6 +51,7 @@ class Stats:
     out_of_memory_retries: int
     queued_pairs: int
     max_batch_tokens: int
+    forward: str = "PyTorch"
 
     @property
     def padding_share(self) -> float:
@@ -58,5 +60,5 @@ class Stats:
         return self.padding_tokens / total if total else 0.0
 
 
-_OF_THE_QUEUE = ("calls", "pairs", "queued_pairs", "max_batch_tokens")
+_OF_THE_QUEUE = ("calls", "pairs", "queued_pairs", "max_batch_tokens", "forward")
 _TOTALS = [field.name for field in fields(Stats) if field.name not in _OF_THE_QUEUE]

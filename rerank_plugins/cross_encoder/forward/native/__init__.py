@@ -1,5 +1,5 @@
-"""The forward pass compiled ahead: built and switched on by hand, as it is new.
+"""The forward pass compiled ahead, for the CPU.
 
-``python -m rerank_plugins.cross_encoder.forward.native.build`` compiles it, and `RERANK_NATIVE=1`
-in the environment lets models that it takes use it. Everything else goes the PyTorch way.
+`build` compiles `forward.cpp`, `choice` decides which models use it, `model` calls it. Whatever it
+does not take, and whatever it was not measured to be faster at, goes the PyTorch way.
 """

@@ -3,11 +3,12 @@
 // One source, compiled once for each processor: -DPATH_AVX2, -DPATH_AVX512, -DPATH_AMX. Vector
 // arithmetic is the compiler's own (GCC and clang vector types); only AMX needs intrinsics. A row's
 // result never depends on which rows stand beside it, so a pair's logits do not depend on its batch.
+// Sizes are padded with zeros to whole vectors and tiles by the caller: padding stays zero all the
+// way. Nothing here throws, prints, starts a thread or keeps anything between calls.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
-#include <new>
 #ifdef PATH_AMX
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -26,7 +27,7 @@ typedef float vf __attribute__((vector_size(W * 4), aligned(4), may_alias));
 typedef int32_t vi __attribute__((vector_size(W * 4), aligned(4), may_alias));
 typedef uint16_t bf16;
 
-enum { OK = 0, BAD_LENGTH = 1, BAD_ID = 2, NO_MEMORY = 3 };
+enum { OK, BAD_LENGTH, BAD_ID, BAD_TYPE, NO_MEMORY };
 
 inline vf load(const float* p) { return *reinterpret_cast<const vf*>(p); }
 inline void put(float* p, vf v) { *reinterpret_cast<vf*>(p) = v; }
@@ -37,6 +38,11 @@ inline float sum(vf v) {
   for (int n = W / 2; n; n /= 2)
     for (int i = 0; i < n; i++) s[i] += s[i + n];
   return t + s[0];
+}
+// The first n values, and 0 after.
+inline vf first(vf v, long n) {
+  for (long i = n; i < W; i++) v[i] = 0;
+  return v;
 }
 inline float largest(vf v) {
   float m = v[0];
@@ -183,12 +189,12 @@ T* allocated(long n) {
   return n >= 0 && !posix_memalign(&p, 64, n * sizeof(T) + 64) ? (T*)p : nullptr;
 }
 
-// A weight (n, k), packed, and its bias (n); owns the packed copy.
+// A weight (n, k), packed, and its bias (n).
 template <class P>
 struct Weight {
-  typename P::T* packed = nullptr;
-  const float* bias = nullptr;
-  long n = 0, k = 0;
+  typename P::T* packed;
+  const float* bias;
+  long n, k;
   bool make(const float* weight, const float* b, long n_, long k_) {
     n = n_, k = k_, bias = b;
     if (!(packed = allocated<typename P::T>(n * k))) return false;
@@ -202,22 +208,23 @@ struct Weight {
     product<P>(a, lda, rows, packed, k, n,
                [&](long r, long c, vf v) { done(r, c, v + load(bias + c)); });
   }
-  ~Weight() { free(packed); }
 };
 
+// Over the first n of `padded` values; the rest, whose weights and biases are 0, stays 0.
 struct Norm {
   const float *weight, *bias;
   float eps;
-  void operator()(float* row, long n) const {
+  long n, padded;
+  void operator()(float* row) const {
     vf s = {}, q = {};
     for (long i = 0; i < n; i += W) s += load(row + i);
     const float mean = sum(s) / n;
     for (long i = 0; i < n; i += W) {
       const vf d = load(row + i) - mean;
-      q += d * d;
+      q += i + W <= n ? d * d : first(d * d, n - i);
     }
     const float scale = 1.0f / __builtin_sqrtf(sum(q) / n + eps);
-    for (long i = 0; i < n; i += W)
+    for (long i = 0; i < padded; i += W)
       put(row + i, (load(row + i) - mean) * scale * load(weight + i) + load(bias + i));
   }
 };
@@ -227,8 +234,9 @@ struct Layer {
   Norm attention_norm, outer_norm;
 };
 
+// HIDDEN, WIDTH (of a head), INNER and EMBEDDING are padded; what they were before comes last.
 enum { HIDDEN, HEADS, WIDTH, INNER, LAYERS, TOKENS, POSITIONS, TYPES, EMBEDDING, LABELS, ACTIVATION,
-       DENSE, SIZES };
+       DENSE, TRUE_HIDDEN, TRUE_WIDTH, TRUE_EMBEDDING, SIZES };
 
 struct Model {
   long s[SIZES];
@@ -236,8 +244,7 @@ struct Model {
   Norm embedding_norm, attention_norm, outer_norm;
   Weight<Float32> projection, query, output, inner, outer, dense, classifier;
   const float *key, *value, *value_bias;
-  Layer* layers = nullptr;
-  ~Model() { delete[] layers; }
+  Layer* layers;
 };
 
 template <class T>
@@ -261,16 +268,17 @@ struct Work {
 void embed(const Model& m, Work& w, const int32_t* ids, const int32_t* types, const int32_t* lengths,
            long n_pairs) {
   const long e = m.s[EMBEDDING], h = m.s[HIDDEN];
-  float* to = e == h ? w.hidden : w.embedded;
+  float* to = m.projection.packed ? w.embedded : w.hidden;
   long row = 0;
   for (long pair = 0; pair < n_pairs; pair++)
     for (long at = 0; at < lengths[pair]; at++, row++) {
       const float* token = m.token + ids[row] * e;
-      const float* place = m.place + (types[row] * m.s[POSITIONS] + at) * e;
+      const long type = m.s[TYPES] > 1 ? types[row] : 0;
+      const float* place = m.place + (type * m.s[POSITIONS] + at) * e;
       for (long i = 0; i < e; i += W) put(to + row * e + i, load(token + i) + load(place + i));
-      m.embedding_norm(to + row * e, e);
+      m.embedding_norm(to + row * e);
     }
-  if (e != h)
+  if (m.projection.packed)
     m.projection.apply(to, e, row, [&](long r, long c, vf v) { put(w.hidden + r * h + c, v); });
 }
 
@@ -332,13 +340,13 @@ void full_layer(const Model& m, const Layer& layer, Work& w, const int32_t* leng
   for (long pair = 0, first = 0; pair < n_pairs; first += lengths[pair++])
     attend(m, w, first, lengths[pair]);
   layer.output.apply(w.mixed, all_heads, rows, residual);
-  for (long r = 0; r < rows; r++) layer.attention_norm(w.hidden + r * h, h);
+  for (long r = 0; r < rows; r++) layer.attention_norm(w.hidden + r * h);
   narrow(w.hidden, w.rows, rows * h);
   layer.inner.apply(w.rows, h, rows, [&](long r, long c, vf v) {
     Bulk::store(w.inner + r * f + c, activated(v, m.s[ACTIVATION]));
   });
   layer.outer.apply(w.inner, f, rows, residual);
-  for (long r = 0; r < rows; r++) layer.outer_norm(w.hidden + r * h, h);
+  for (long r = 0; r < rows; r++) layer.outer_norm(w.hidden + r * h);
 }
 
 inline float dot(const float* a, const float* b, long n) {
@@ -353,7 +361,8 @@ inline void add(float* to, float factor, const float* from, long n) {
 // The last layer's attention, for [CLS] alone and without keys or values: see folding.py.
 void attend_cls(const Model& m, Work& w, const float* states, long n, const float* query, float* mixed,
                 float* to) {
-  const long h = m.s[HIDDEN], d = m.s[WIDTH], true_d = h / m.s[HEADS];
+  const long h = m.s[HIDDEN], d = m.s[WIDTH], true_d = m.s[TRUE_WIDTH];
+  memset(to, 0, h * sizeof(float));
   for (long head = 0; head < m.s[HEADS]; head++) {
     memset(mixed, 0, h * 4);
     for (long i = 0; i < true_d; i++)
@@ -380,12 +389,12 @@ void finish(const Model& m, float* context, float* cls, long rows, float* inner,
   const long h = m.s[HIDDEN], f = m.s[INNER], labels = m.s[LABELS];
   const auto residual = [&](long r, long c, vf v) { put(cls + r * h + c, load(cls + r * h + c) + v); };
   m.output.apply(context, h, rows, residual);
-  for (long r = 0; r < rows; r++) m.attention_norm(cls + r * h, h);
+  for (long r = 0; r < rows; r++) m.attention_norm(cls + r * h);
   m.inner.apply(cls, h, rows, [&](long r, long c, vf v) {
     put(inner + r * f + c, activated(v, m.s[ACTIVATION]));
   });
   m.outer.apply(inner, f, rows, residual);
-  for (long r = 0; r < rows; r++) m.outer_norm(cls + r * h, h);
+  for (long r = 0; r < rows; r++) m.outer_norm(cls + r * h);
   if (m.s[DENSE])
     m.dense.apply(cls, h, rows,
                   [&](long r, long c, vf v) { put(context + r * h + c, activated(v, m.s[DENSE])); });
@@ -401,7 +410,9 @@ int checked(const Model& m, const int32_t* ids, const int32_t* types, const int3
     if (lengths[i] < 1 || lengths[i] > m.s[POSITIONS]) return BAD_LENGTH;
   if (total != n_tokens) return BAD_LENGTH;
   for (long i = 0; i < total; i++)
-    if (ids[i] < 0 || ids[i] >= m.s[TOKENS] || types[i] < 0 || types[i] >= m.s[TYPES]) return BAD_ID;
+    if (ids[i] < 0 || ids[i] >= m.s[TOKENS]) return BAD_ID;
+  for (long i = 0; m.s[TYPES] > 1 && i < total; i++)
+    if (types[i] < 0 || types[i] >= m.s[TYPES]) return BAD_TYPE;
   return OK;
 }
 
@@ -414,9 +425,10 @@ void start_tiles() {
 }
 }  // namespace
 
+#define EXPORT __attribute__((visibility("default")))
 extern "C" {
 // 0 where the kernel lets this process use the instructions.
-int native_permit() {
+EXPORT int native_permit() {
 #ifdef PATH_AMX
   return syscall(SYS_arch_prctl, 0x1023, 18) ? 1 : 0;
 #else
@@ -424,42 +436,58 @@ int native_permit() {
 #endif
 }
 
-void native_destroy(Model* m) { delete m; }
+// What the library was compiled from: a digest that build.py gives.
+EXPORT const char* native_source() { return SOURCE; }
 
-// Takes tensors in the order of model.py, which keeps alive those that are not packed.
-Model* native_create(const int64_t* sizes, const float* const* t, const float* eps) {
-  Model* m = new (std::nothrow) Model;
+EXPORT void native_destroy(Model* m) {
+  for (Weight<Float32>* each : {&m->projection, &m->query, &m->output, &m->inner, &m->outer, &m->dense,
+                                &m->classifier})
+    free(each->packed);
+  for (long i = 0; m->layers && i < m->s[LAYERS] - 1; i++)
+    for (Weight<Bulk>* each : {&m->layers[i].inputs, &m->layers[i].output, &m->layers[i].inner,
+                               &m->layers[i].outer})
+      free(each->packed);
+  free(m->layers);
+  free(m);
+}
+
+// Takes tensors in the order of model.py, which keeps alive those that are not packed. Null where
+// there is no memory.
+EXPORT Model* native_create(const int64_t* sizes, const float* const* t, const float* eps) {
+  Model* m = (Model*)calloc(1, sizeof(Model));
   if (!m) return nullptr;
   for (int i = 0; i < SIZES; i++) m->s[i] = sizes[i];
   const long h = sizes[HIDDEN], e = sizes[EMBEDDING], a = sizes[HEADS] * sizes[WIDTH], f = sizes[INNER];
-  bool ok = true;
-  const auto norm = [&](Norm& to) { to = {t[0], t[1], *eps++}, t += 2; };
+  const long n_full = sizes[LAYERS] - 1;
+  bool ok = (m->layers = (Layer*)calloc(n_full + 1, sizeof(Layer)));
+  const auto norm = [&](Norm& to, long n, long padded) {
+    to = {t[0], t[1], *eps++, n, padded}, t += 2;
+  };
+  const auto hidden_norm = [&](Norm& to) { norm(to, sizes[TRUE_HIDDEN], h); };
   const auto weight = [&](auto& to, long n, long k) { ok = ok && to.make(t[0], t[1], n, k), t += 2; };
   m->token = *t++, m->place = *t++;
-  norm(m->embedding_norm);
-  if (e != h) weight(m->projection, h, e);
-  m->layers = new (std::nothrow) Layer[sizes[LAYERS] - 1];
-  ok = m->layers;
-  for (long i = 0; ok && i < sizes[LAYERS] - 1; i++) {
+  norm(m->embedding_norm, sizes[TRUE_EMBEDDING], e);
+  if (sizes[TRUE_EMBEDDING] != sizes[TRUE_HIDDEN]) weight(m->projection, h, e);
+  for (long i = 0; ok && i < n_full; i++) {
     Layer& layer = m->layers[i];
-    weight(layer.inputs, 3 * a, h), weight(layer.output, h, a), norm(layer.attention_norm);
-    weight(layer.inner, f, h), weight(layer.outer, h, f), norm(layer.outer_norm);
+    weight(layer.inputs, 3 * a, h), weight(layer.output, h, a), hidden_norm(layer.attention_norm);
+    weight(layer.inner, f, h), weight(layer.outer, h, f), hidden_norm(layer.outer_norm);
   }
   if (ok) {
     weight(m->query, a, h);
     m->key = *t++, m->value = *t++, m->value_bias = *t++;
-    weight(m->output, h, h), norm(m->attention_norm);
-    weight(m->inner, f, h), weight(m->outer, h, f), norm(m->outer_norm);
+    weight(m->output, h, h), hidden_norm(m->attention_norm);
+    weight(m->inner, f, h), weight(m->outer, h, f), hidden_norm(m->outer_norm);
     if (sizes[DENSE]) weight(m->dense, h, h);
     weight(m->classifier, (sizes[LABELS] + PANEL - 1) / PANEL * PANEL, h);
   }
   if (ok) return m;
-  delete m;
+  native_destroy(m);
   return nullptr;
 }
 
 // Logits (n_pairs, labels) of pairs end to end; 0, or what is wrong.
-int native_forward(const Model* model, const int32_t* ids, const int32_t* types,
+EXPORT int native_forward(const Model* model, const int32_t* ids, const int32_t* types,
                    const int32_t* lengths, int64_t n_pairs, int64_t n_tokens, float* logits) {
   const Model& m = *model;
   if (int wrong = checked(m, ids, types, lengths, n_pairs, n_tokens)) return wrong;
@@ -472,7 +500,7 @@ int native_forward(const Model* model, const int32_t* ids, const int32_t* types,
   float *query = nullptr, *inner = nullptr;
   struct Freed { float *&a, *&b; ~Freed() { free(a), free(b); } } freed{query, inner};
   const long block = n_pairs < CHUNK ? n_pairs : CHUNK;
-  if (!((w.hidden = allocated<float>(rows * h)) && (w.embedded = allocated<float>(e == h ? 0 : rows * e)) &&
+  if (!((w.hidden = allocated<float>(rows * h)) && (w.embedded = allocated<float>(m.projection.packed ? rows * e : 0)) &&
         (w.scores = allocated<float>(32 * padded)) && (w.cls = allocated<float>(n_pairs * h)) &&
         (w.context = allocated<float>(n_pairs * h)) && (w.rows = allocated<Bulk::T>(rows * h)) &&
         (w.inputs = allocated<Bulk::T>(rows * 3 * a)) && (w.mixed = allocated<Bulk::T>(rows * a)) &&
