@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import math
 import operator
+import threading
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
 
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
 
+# No lists of things: a text is one thing, a set has no order, and a mapping's values are as likely
+# meant as its keys.
+_UNORDERED = (str, bytes, set, frozenset, Mapping)
+
 
 def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     """Return ``value`` if it is one of ``choices``, else raise `InvalidArgumentError`."""
     if not isinstance(value, str) or value not in choices:
-        raise InvalidArgumentError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        raise InvalidArgumentError(
+            f"{name} must be one of {', '.join(choices)}; got {_text(value)}"
+        )
     return str.__str__(value)
 
 
@@ -39,7 +46,7 @@ def check_whole_number(name: str, value: object, *, least: int, or_none: str = "
         raise InvalidTypeError(f"{name} must be a whole number{none}, got {shown(value)}") from None
     if number < least:
         none = f", or None {or_none};" if or_none else ","
-        raise InvalidArgumentError(f"{name} must be at least {least}{none} got {number}")
+        raise InvalidArgumentError(f"{name} must be at least {least}{none} got {_text(number)}")
     return number
 
 
@@ -47,10 +54,7 @@ def check_number(name: str, value: object) -> float:
     """Return ``value`` as a finite float, else raise `InvalidArgumentError`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidTypeError(f"{name} must be a number, got {shown(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = _float(value)
     if not math.isfinite(number):
         raise InvalidArgumentError(f"{name} must be finite, got {shown(value)}")
     return number
@@ -61,17 +65,21 @@ def check_timeout(timeout_s: object) -> float | None:
     if timeout_s is None:
         return None
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, Real):
-        raise InvalidTypeError(f"timeout_s must be a number of seconds or None, got {timeout_s!r}")
-    if not (float(timeout_s) >= 0 and math.isfinite(timeout_s)):
-        raise InvalidArgumentError(
-            f"timeout_s must be at least 0 and finite, got {timeout_s}; None waits without a limit"
+        raise InvalidTypeError(
+            f"timeout_s must be a number of seconds or None, got {_text(timeout_s)}"
         )
-    return float(timeout_s)
+    seconds = _float(timeout_s)
+    if not 0 <= seconds < math.inf:
+        raise InvalidArgumentError(
+            f"timeout_s must be at least 0 and finite, got {_text(timeout_s)}; None waits without "
+            "a limit"
+        )
+    return min(seconds, threading.TIMEOUT_MAX)  # Python's locks refuse more: 292 years
 
 
 def check_numbers(name: str, values: object) -> list[float]:
     """Return ``values``, any ordered iterable of finite numbers, as floats."""
-    if isinstance(values, (str, bytes, set, frozenset)) or not isinstance(values, Iterable):
+    if isinstance(values, _UNORDERED) or not isinstance(values, Iterable):
         raise InvalidTypeError(f"{name} must be a list of numbers, got {shown(values)}")
     return [_finite(name, index, value) for index, value in enumerate(values)]
 
@@ -94,8 +102,7 @@ def check_passages(passages: object) -> list[str]:
             f"passages must be a list of strings, got {shown(passages)}; "
             "put a single passage into a list: [passage]"
         )
-    # A set has no order, and a mapping's values are as likely meant as its keys.
-    if isinstance(passages, (set, frozenset, Mapping)) or not isinstance(passages, Iterable):
+    if isinstance(passages, _UNORDERED) or not isinstance(passages, Iterable):
         raise InvalidTypeError(f"passages must be a list of strings, got {shown(passages)}")
     texts = list(passages)
     for index, passage in enumerate(texts):
@@ -109,15 +116,56 @@ def check_passages(passages: object) -> list[str]:
     return texts
 
 
+def check_pairs(pairs: object) -> tuple[list[str], list[str]]:
+    """Return the queries and the passages of ``pairs``, any ordered iterable of two strings each.
+
+    >>> check_pairs([("a query", "a passage")])
+    (['a query'], ['a passage'])
+    """
+    if isinstance(pairs, _UNORDERED) or not isinstance(pairs, Iterable):
+        raise InvalidTypeError(f"pairs must be a list of (query, passage), got {shown(pairs)}")
+    queries, passages = [], []
+    for index, pair in enumerate(pairs):
+        texts = pair
+        if type(pair) is not tuple:
+            unusable = isinstance(pair, _UNORDERED) or not isinstance(pair, Iterable)
+            texts = () if unusable else tuple(pair)
+        if len(texts) != 2:
+            raise InvalidTypeError(f"pairs[{index}] must be (query, passage), got {shown(pair)}")
+        for name, text in zip(("query", "passage"), texts, strict=True):
+            if not isinstance(text, str):
+                raise InvalidTypeError(
+                    f"the {name} of pairs[{index}] must be a string, got {shown(text)}"
+                )
+        queries.append(str.__str__(texts[0]))
+        passages.append(str.__str__(texts[1]))
+    return queries, passages
+
+
 def shown(value: object) -> str:
     """Return ``value`` and its type for a message, cut short."""
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+    return f"{_text(value)} ({type(value).__name__})"
+
+
+def _text(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # of a foreign type, or a number of more digits than Python writes
+        text = "a value that cannot be shown"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
 def _finite(name: str, index: int, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidTypeError(f"{name}[{index}] must be a number, got {shown(value)}")
-    if not math.isfinite(value):
-        raise InvalidArgumentError(f"{name}[{index}] is {value}; every value must be finite")
-    return float(value)
+    number = _float(value)
+    if not math.isfinite(number):
+        raise InvalidArgumentError(f"{name}[{index}] is {_text(value)}; every value must be finite")
+    return number

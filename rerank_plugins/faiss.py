@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rerank_plugins.cross_encoder.arguments import check_count
+from rerank_plugins.checks import check_number, check_whole_number
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, require_extra
 
 require_extra("langchain_core", "faiss", extra="langchain,faiss", purpose="rerank_plugins.faiss")
@@ -358,11 +358,11 @@ class FaissVectorStore(VectorStore):
         **kwargs: Any,
     ) -> Scored:
         """Return what `max_marginal_relevance_search_by_vector` returns, each with its cosine."""
-        _check_number("k", k)
-        _check_number("fetch_k", fetch_k)
-        weight = isinstance(lambda_mult, (int, float)) and 0.0 <= lambda_mult <= 1.0
-        if not weight or isinstance(lambda_mult, bool):
-            raise InvalidArgumentError(f"lambda_mult must be from 0 to 1, got {lambda_mult!r:.60}")
+        k = check_whole_number("k", k, least=1)
+        fetch_k = check_whole_number("fetch_k", fetch_k, least=1)
+        lambda_mult = check_number("lambda_mult", lambda_mult)
+        if not 0.0 <= lambda_mult <= 1.0:
+            raise InvalidArgumentError(f"lambda_mult must be from 0 to 1, got {lambda_mult}")
         found, vectors = self._search(embedding, max(k, fetch_k), filter, kwargs)
         cosines = np.array([score for _, score in found], dtype=np.float32)
         chosen = [found[index] for index in most_diverse(cosines, vectors, lambda_mult, k)]
@@ -377,7 +377,7 @@ class FaissVectorStore(VectorStore):
     ) -> tuple[Scored, Vectors]:
         """Return the nearest documents, the store's own, and their vectors, (n, dimension)."""
         _no_options(options)
-        _check_number("k", k)
+        k = check_whole_number("k", k, least=1)
         wanted = compiled(filter)
         query = unit_vectors([embedding])
         allowed = None
@@ -499,15 +499,9 @@ def _scored(document: Document, score: float, key: str | None) -> Document:
 
 def _check_search(k: int, options: dict[str, Any]) -> None:
     """Refuse before the embedding is asked, which costs."""
-    _check_number("k", k)
+    k = check_whole_number("k", k, least=1)
     compiled(options.get("filter"))
     _no_options({key: 0 for key in options if key not in ("filter", "score_key")})
-
-
-def _check_number(name: str, value: object) -> None:
-    if value is None:
-        raise InvalidTypeError(f"{name} must be a whole number, got None")
-    check_count(name, value, least=1)
 
 
 def _no_options(options: dict[str, Any]) -> None:

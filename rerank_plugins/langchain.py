@@ -170,7 +170,7 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
         return {"local_metadata": {**shown, "ls_retriever_name": self._name.lower()}}
 
     def _passages(self, documents: object, query: object) -> tuple[list[str], list[float | None]]:
-        check_query(query)
+        query = check_query(query)
         if isinstance(documents, str) or not isinstance(documents, Sequence):
             raise InvalidTypeError(
                 f"documents must be a list of Document, got {type(documents).__name__}; "

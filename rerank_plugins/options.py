@@ -84,14 +84,14 @@ class ScorerOptions:
         check = functools.partial(object.__setattr__, self)
         check("model", _model(self.model))
         check("device", _device(self.device))
-        check("dtype", _torch_name(self.dtype))
+        check("dtype", _dtype(self.dtype))
         check("cache_folder", _path("cache_folder", self.cache_folder))
         if self.revision is not None and not isinstance(self.revision, str):
             raise InvalidTypeError(f"revision must be a string, got {shown(self.revision)}")
         if self.token is not None and not isinstance(self.token, (str, bool)):
             raise InvalidTypeError(f"token must be a string, got a {type(self.token).__name__}")
-        check_choice("score_unit", self.score_unit, get_args(ScoreUnitOption))
-        check_choice("long_documents", self.long_documents, get_args(LongDocuments))
+        for name, choices in (("score_unit", ScoreUnitOption), ("long_documents", LongDocuments)):
+            check(name, check_choice(name, getattr(self, name), get_args(choices)))
         for name in ("local_files_only", "trust_remote_code"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidTypeError(
@@ -101,6 +101,9 @@ class ScorerOptions:
             value = getattr(self, name)
             if value is not None:
                 check(name, check_whole_number(name, value, least=1))
+        for option in fields(self):  # str's own, not a subclass of it such as NumPy's or an enum
+            if isinstance(getattr(self, option.name), str):
+                check(option.name, str.__str__(getattr(self, option.name)))
 
     def changed(self) -> dict[str, Any]:
         """Return the model, and those options that are not the default."""
@@ -181,6 +184,13 @@ def _device_name(device: object) -> str:
             f"device must be a name such as 'cpu' or 'cuda:0', or a list of names; "
             f"got {shown(device)}"
         )
+    return str.__str__(name)
+
+
+def _dtype(dtype: object) -> str:
+    name = _torch_name(dtype)
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"dtype must be a name such as 'float32', got {shown(dtype)}")
     return name
 
 

@@ -84,7 +84,7 @@ def rank(
 Ranked(index=3, score=2.0, rank=2)]
     """
     request = _Request(query, passages, top_n, threshold, first_stage_scores, first_stage_weight)
-    scores = scorer.score(query, request.distinct) if request.distinct else []
+    scores = scorer.score(request.query, request.distinct) if request.distinct else []
     return request.ranking(scores)
 
 
@@ -100,7 +100,7 @@ async def arank(
 ) -> list[Ranked]:
     """Return what `rank` returns, awaiting the scorer's ``ascore``."""
     request = _Request(query, passages, top_n, threshold, first_stage_scores, first_stage_weight)
-    scores = await scorer.ascore(query, request.distinct) if request.distinct else []
+    scores = await scorer.ascore(request.query, request.distinct) if request.distinct else []
     return request.ranking(scores)
 
 
@@ -170,7 +170,7 @@ class _Request:
         first_stage_scores: Sequence[float] | None,
         first_stage_weight: float,
     ) -> None:
-        check_query(query)
+        self.query = check_query(query)
         self.top_n = check_top_n(top_n)
         self.threshold = None if threshold is None else check_number("threshold", threshold)
         self.passages = check_passages(passages)

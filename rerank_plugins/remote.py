@@ -106,7 +106,8 @@ class RemoteScorer:
     ) -> list[float]:
         """Return one float per passage, in the order given; higher is more relevant."""
         deadline = time.monotonic() + (timeout_s or self._options["timeout_s"])
-        batches = self._batches(query, passages, self._connections.run(self._learned(deadline)))
+        query = check_query(query)
+        batches = self._batches(passages, self._connections.run(self._learned(deadline)))
 
         def part(batch: list[str]) -> list[float]:
             found: list[float] = self._connections.run(self._scored(query, batch, deadline))
@@ -122,9 +123,8 @@ class RemoteScorer:
     ) -> list[float]:
         """Return what `score` returns, and leave the event loop free meanwhile."""
         deadline = time.monotonic() + (timeout_s or self._options["timeout_s"])
-        batches = self._batches(
-            query, passages, await self._connections.arun(self._learned(deadline))
-        )
+        query = check_query(query)
+        batches = self._batches(passages, await self._connections.arun(self._learned(deadline)))
         free = asyncio.Semaphore(self._options["max_concurrency"])
 
         async def part(batch: list[str]) -> list[float]:
@@ -222,8 +222,7 @@ class RemoteScorer:
         }.get(response.status_code, "")
         return f"{self.base_url} answered {response.status_code}: {text}{hint}"
 
-    def _batches(self, query: str, passages: Sequence[str], api: RerankApi) -> list[list[str]]:
-        check_query(query)
+    def _batches(self, passages: Sequence[str], api: RerankApi) -> list[list[str]]:
         texts = check_passages(passages)
         size = self._options["batch_size"] or api.batch_size
         return [texts[start : start + size] for start in range(0, len(texts), size)]

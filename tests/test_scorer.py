@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 import string
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from checkpoints import WORDS, write_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from rerank_plugins.errors import (
     InvalidArgumentError,
     InvalidTypeError,
     ScorerClosedError,
+    ScoringError,
 )
 from rerank_plugins.models import EMBEDDED_MODEL
 
@@ -150,6 +153,22 @@ def test_truncation_is_told(scorer: CrossEncoderScorer) -> None:
     assert scorer.truncated(QUERY, texts) == [False, True]
     scorer.score(QUERY, texts)
     assert scorer.stats.truncated == before + 1
+
+
+def test_a_text_that_the_tokenizer_refuses_is_one_error_everywhere(tmp_path: Path) -> None:
+    write_card(CARDS[0], tmp_path)
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
+    scores = [(piece, -float(index)) for index, piece in enumerate(pieces)]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram(scores, None, False))
+    tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with CrossEncoderScorer(str(tmp_path), device="cpu") as scorer:
+        for asked in (scorer.score, scorer.truncated, scorer.best_windows):
+            assert len(asked("a", ["b"])) == 1
+            with pytest.raises(ScoringError, match="could not be tokenised"):
+                asked("a", ["a z"])
 
 
 def test_the_registry_gives_one_object_for_the_same_settings(folder: str) -> None:

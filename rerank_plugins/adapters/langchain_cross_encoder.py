@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from langchain_core.cross_encoders import BaseCrossEncoder
 
 from rerank_plugins.adapters.scorer_choice import ScorerSettings
-from rerank_plugins.checks import check_passages, check_query
+from rerank_plugins.checks import check_pairs
 from rerank_plugins.errors import InvalidArgumentError, ScoringError
 from rerank_plugins.ranking import ScoreUnit, check_finite, rank
 
@@ -34,17 +34,15 @@ class SharedCrossEncoder(ScorerSettings, BaseCrossEncoder):
 
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """Return one float per ``(query, passage)`` pair, in the order given."""
-        places: dict[str, list[int]] = {}
-        passages = check_passages([passage for _, passage in text_pairs])
-        for place, (query, _) in enumerate(text_pairs):
-            places.setdefault(check_query(query), []).append(place)
-        if not places:
+        queries, passages = check_pairs(text_pairs)
+        if not passages:
             return []
         scorer = self._scorer_at_hand() or self._load()
         score_pairs = getattr(scorer, "score_pairs", None)
         if score_pairs is not None:
             # Identical pairs are scored once, as in rank(), and so tie exactly.
-            distinct = list(dict.fromkeys((query, passage) for query, passage in text_pairs))
+            pairs = list(zip(queries, passages, strict=True))
+            distinct = list(dict.fromkeys(pairs))
             answer = [float(score) for score in score_pairs(distinct)]
             if len(answer) != len(distinct):
                 raise ScoringError(
@@ -53,7 +51,10 @@ class SharedCrossEncoder(ScorerSettings, BaseCrossEncoder):
                 )
             check_finite(answer, [passage for _, passage in distinct])
             by_pair = dict(zip(distinct, answer, strict=True))
-            return [by_pair[query, passage] for query, passage in text_pairs]
+            return [by_pair[pair] for pair in pairs]
+        places: dict[str, list[int]] = {}
+        for place, query in enumerate(queries):
+            places.setdefault(query, []).append(place)
         scores = [0.0] * len(passages)
         for query, of_query in places.items():
             for row in rank(scorer, query, [passages[place] for place in of_query]):

@@ -10,12 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rerank_plugins.checks import check_passages, check_whole_number
-from rerank_plugins.cross_encoder.arguments import (
-    check_count,
-    check_timeout,
-    unzipped,
-)
+from rerank_plugins.checks import check_pairs, check_passages, check_timeout, check_whole_number
 from rerank_plugins.cross_encoder.loading import LoadedModel, load_model
 from rerank_plugins.cross_encoder.request import distinct_job, one_query
 from rerank_plugins.cross_encoder.scheduling import forking
@@ -24,6 +19,7 @@ from rerank_plugins.cross_encoder.scheduling.merge import RANGE_PAIRS, Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.cross_encoder.scheduling.stats import Stats
 from rerank_plugins.cross_encoder.scheduling.waiting import take_turn, wait, wait_async
+from rerank_plugins.cross_encoder.scheduling.workers import named_tokenising_errors
 from rerank_plugins.cross_encoder.tracing import score_span
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.options import ScorerOptions, takes_options
@@ -172,6 +168,7 @@ class CrossEncoderScorer:
         ``max_length`` overrides the scorer's for this call. When ``timeout_s`` passes first, the
         pairs are taken back and `DeadlineExceededError` is raised.
         """
+        timeout_s = check_timeout(timeout_s)
         return self._scored(*one_query(query, passages), "passages", max_length, timeout_s)
 
     async def ascore(
@@ -184,9 +181,10 @@ class CrossEncoderScorer:
     ) -> list[float]:
         """Return what `score` returns and leave the event loop free; cancelling takes pairs out."""
         await take_turn()
+        timeout_s = check_timeout(timeout_s)
         queries, texts = one_query(query, passages)
         with score_span(self.model, queries, texts) as span:
-            job, places = self._submitted(queries, texts, "passages", max_length, timeout_s)
+            job, places = self._submitted(queries, texts, "passages", max_length)
             scores = self._scores(await wait_async(job, timeout_s), places)
             span.scores(scores)
         return scores
@@ -195,9 +193,10 @@ class CrossEncoderScorer:
         self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
     ) -> ScoreDetails:
         """Return the scores of `ascore`, and what the call took. Identical passages count once."""
+        timeout_s = check_timeout(timeout_s)
         queries, texts = one_query(query, passages)
         with score_span(self.model, queries, texts) as span:
-            job, indices = self._submitted(queries, texts, timeout_s=timeout_s)
+            job, indices = self._submitted(queries, texts)
             result = await wait_async(job, timeout_s)
             scores = self._scores(result, indices)
             span.scores(scores)
@@ -214,18 +213,23 @@ class CrossEncoderScorer:
         timeout_s: float | None = None,
     ) -> list[float]:
         """Return one float for each ``(query, passage)``, in the order given."""
-        return self._scored(*unzipped(pairs), "pairs", max_length, timeout_s)
+        timeout_s = check_timeout(timeout_s)
+        return self._scored(*check_pairs(pairs), "pairs", max_length, timeout_s)
 
     def truncated(self, query: str, passages: Sequence[str]) -> list[bool]:
         """Say for each passage whether its pair would lose tokens to ``max_length``."""
-        _, texts = one_query(query, passages)
+        queries, texts = one_query(query, passages)
         self._queue.check_usable()
         flags: list[bool] = []
-        for start in range(0, len(texts), RANGE_PAIRS):  # not all tokens at a time
-            some = texts[start : start + RANGE_PAIRS]
-            flags += self._loaded.encoder.truncated(
-                query, some, max_length=self.max_length, windows=self._windows
-            )
+        with named_tokenising_errors(len(texts)):
+            for start in range(0, len(texts), RANGE_PAIRS):  # not all tokens at a time
+                end = start + RANGE_PAIRS
+                flags += self._loaded.encoder.truncated(
+                    queries[start:end],
+                    texts[start:end],
+                    max_length=self.max_length,
+                    windows=self._windows,
+                )
         return flags
 
     def beginnings(self, passages: Sequence[str], n_tokens: int) -> list[str]:
@@ -233,10 +237,11 @@ class CrossEncoderScorer:
 
         Raises `InvalidArgumentError` for less than one token.
         """
-        check_whole_number("n_tokens", n_tokens, least=1)
+        n_tokens = check_whole_number("n_tokens", n_tokens, least=1)
         texts = check_passages(passages)
         self._queue.check_usable()
-        return self._loaded.encoder.beginnings(texts, n_tokens)
+        with named_tokenising_errors(len(texts)):
+            return self._loaded.encoder.beginnings(texts, n_tokens)
 
     def best_windows(self, query: str, passages: Sequence[str]) -> list[Window]:
         """Return for each passage its score and the characters that it comes from.
@@ -247,12 +252,14 @@ class CrossEncoderScorer:
         queries, texts = one_query(query, passages)
         job, places = self._submitted(queries, texts)
         result = wait(job, None)
-        spans = [
-            self._loaded.encoder.characters(
-                query, passage, int(start), max_length=self.max_length, windows=self._windows
-            )
-            for passage, start in zip(job.passages, result.window_starts, strict=True)
-        ]
+        texts_and_starts = zip(job.queries, job.passages, result.window_starts, strict=True)
+        with named_tokenising_errors(job.n_pairs):
+            spans = [
+                self._loaded.encoder.characters(
+                    query, passage, int(start), max_length=self.max_length, windows=self._windows
+                )
+                for query, passage, start in texts_and_starts
+            ]
         scores = self._scores(result, None)
         windows = [Window(score, *span) for score, span in zip(scores, spans, strict=True)]
         return windows if places is None else [windows[place] for place in places]
@@ -315,7 +322,7 @@ class CrossEncoderScorer:
         timeout_s: float | None,
     ) -> list[float]:
         with score_span(self.model, queries, passages) as span:
-            job, places = self._submitted(queries, passages, argument, max_length, timeout_s)
+            job, places = self._submitted(queries, passages, argument, max_length)
             scores = self._scores(wait(job, timeout_s), places)
             span.scores(scores)
         return scores
@@ -326,9 +333,7 @@ class CrossEncoderScorer:
         passages: Sequence[str],
         argument: str = "passages",
         max_length: int | None = None,
-        timeout_s: float | None = None,
     ) -> tuple[Job, list[int] | None]:
-        check_timeout(timeout_s)
         length = self.max_length if max_length is None else self._checked_length(max_length)
         job, places = distinct_job(
             queries, passages, max_length=length, windows=self._windows, argument=argument
@@ -347,7 +352,7 @@ class CrossEncoderScorer:
         limit = self._loaded.max_length
         if max_length is None:
             return limit
-        check_count("max_length", max_length, least=1)
+        max_length = check_whole_number("max_length", max_length, least=1)
         if max_length > limit:
             raise InvalidArgumentError(
                 f"max_length={max_length} is more than the {limit} tokens that {self._loaded.name} "

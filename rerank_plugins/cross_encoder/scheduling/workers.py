@@ -8,7 +8,8 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -157,7 +158,7 @@ class Worker:
             results, failures = self._tokenised(ranges)
         self._queue.tokenised(ranges, results, time.perf_counter() - begin)
         for job, error in failures:
-            job.fail(_tokenising_error(job, error))
+            job.fail(_tokenising_error(job.n_pairs, error))
 
     def _tokenised(
         self, ranges: Sequence[PairRange]
@@ -310,13 +311,27 @@ def _take_one_core(begun: threading.Barrier) -> bool:
     return True
 
 
-def _tokenising_error(job: Job, error: BaseException) -> BaseException:
+@contextmanager
+def named_tokenising_errors(n_pairs: int) -> Iterator[None]:
+    """Make what a tokenizer raises within the block the error that `score` would raise."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # the tokenizers package also raises BaseException
+        failure = _tokenising_error(n_pairs, error)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _tokenising_error(n_pairs: int, error: BaseException) -> BaseException:
     if isinstance(error, RerankError):
         return error
     failure: RerankError
     if is_out_of_memory(error):
         failure = OutOfMemoryError(
-            f"the tokens of up to {job.n_pairs} pairs do not fit into memory ({error}); "
+            f"the tokens of up to {n_pairs} pairs do not fit into memory ({error}); "
             "send fewer or shorter passages"
         )
     else:

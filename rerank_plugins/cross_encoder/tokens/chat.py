@@ -97,7 +97,7 @@ class ChatPairEncoder(PairEncoder):
     def characters(
         self, query: str, passage: str, start: int, *, max_length: int, windows: bool
     ) -> tuple[int, int]:
-        if not self.truncated(query, [passage], max_length=max_length, windows=windows)[0]:
+        if not self.truncated([query], [passage], max_length=max_length, windows=windows)[0]:
             return 0, len(passage)
         raise InvalidArgumentError(
             "best_windows() cannot say which characters of a truncated passage a chat template "

@@ -149,12 +149,10 @@ class PairEncoder:
         )
 
     def truncated(
-        self, query: str, passages: Sequence[str], *, max_length: int, windows: bool
+        self, queries: Sequence[str], passages: Sequence[str], *, max_length: int, windows: bool
     ) -> list[bool]:
-        """Say for each passage whether its pair loses tokens."""
-        sequences = self.sequences(
-            [query] * len(passages), passages, max_length=max_length, windows=windows
-        )
+        """Say for each pair whether it loses tokens."""
+        sequences = self.sequences(queries, passages, max_length=max_length, windows=windows)
         return [bool(flag) for flag in sequences.truncated]
 
     def beginnings(self, passages: Sequence[str], n_tokens: int) -> list[str]:
