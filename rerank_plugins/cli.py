@@ -13,8 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from rerank_plugins import __version__
-from rerank_plugins.errors import ModelLoadError, RerankError, closest_name
-from rerank_plugins.models import known_models
+from rerank_plugins.errors import RerankError
 from rerank_plugins.terminal import harmless
 
 COMMANDS = {
@@ -38,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except RerankError as error:
-        return _failed(f"{error}{_suggestion(error, arguments)}")
+        return _failed(str(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, such as head, has seen enough
@@ -53,19 +52,6 @@ def _failed(message: str) -> int:
     """Say it in one line, whatever foreign text is in it."""
     sys.stderr.write(f"rerank-plugins: {harmless(message)}\n")
     return 1
-
-
-def _suggestion(error: RerankError, arguments: argparse.Namespace) -> str:
-    """Name the known model that was probably meant, where one could not be had."""
-    if not isinstance(error, ModelLoadError):
-        return ""
-    known = [name for model in known_models() for name in model.names]
-    given = getattr(arguments, "model", None) or []
-    for model in [given] if isinstance(given, str) else given:
-        close = closest_name(model, known)
-        if close and model not in known:
-            return f"; did you mean {close!r}?"
-    return ""
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:

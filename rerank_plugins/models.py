@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from rerank_plugins.errors import closest_name
+
 __all__ = [
     "DEFAULT_MODEL",
     "EMBEDDED_MODEL",
     "EMBEDDED_MODELS",
     "KnownModel",
     "Quality",
+    "closest_model",
     "known_model",
     "known_models",
 ]
@@ -105,3 +108,16 @@ def known_model(name: str) -> KnownModel | None:
         if wanted in (known.casefold() for known in model.names):
             return model
     return None
+
+
+def closest_model(name: str) -> str | None:
+    """Return the name that ``name`` was probably meant to be; None if it is one, or near none.
+
+    >>> closest_model("ms-marco-MiniLM-L-12-v2")
+    'cross-encoder/ms-marco-MiniLM-L-12-v2'
+    """
+    names = [known for model in known_models() for known in model.names]
+    if known_model(name):
+        return None
+    within = (known for known in names if known.rpartition("/")[2].casefold() == name.casefold())
+    return next(within, None) or closest_name(name, names)

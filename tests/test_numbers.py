@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.scorers import RecordingScorer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
@@ -22,6 +21,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from rerank_plugins import CrossEncoderScorer, interpolate, langchain, llama_index, rank
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, RerankError
 from rerank_plugins.options import ScorerOptions
+from rerank_plugins.testing import FakeScorer
 
 
 class Length:
@@ -83,12 +83,13 @@ def test_a_scorer_answers_any_texts_or_raises_an_error_of_this_package(
 def test_a_scorer_takes_any_numbers_or_raises_an_error_of_this_package(
     scorer: CrossEncoderScorer, pairs: Any, max_length: Any, timeout_s: Any
 ) -> None:
-    for score in (
+    calls: list[Callable[[], list[float]]] = [
         lambda: scorer.score_pairs(pairs),
         lambda: scorer.score("q", ["a"], max_length=max_length),
         lambda: scorer.score("q", ["a"], timeout_s=timeout_s),
         lambda: asyncio.run(scorer.ascore("q", ["a"], timeout_s=timeout_s)),
-    ):
+    ]
+    for score in calls:
         with contextlib.suppress(RerankError):
             assert {type(one) for one in score()} <= {float}
 
@@ -114,7 +115,7 @@ def test_what_are_no_pairs_is_refused(scorer: CrossEncoderScorer, pairs: Any) ->
 def test_texts_of_a_subclass_are_plain_strings_behind_the_border(
     scorer: CrossEncoderScorer,
 ) -> None:
-    recorded = RecordingScorer(lambda _: 0.0)
+    recorded = FakeScorer(lambda _: 0.0)
     query, passage = Text("q"), Text("a")
     rank(recorded, query, [passage])
     document = Document("a")

@@ -10,7 +10,7 @@ from typing import Any
 
 from rerank_plugins.cross_encoder.checkpoint.folder import read_json
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, ModelLoadError
-from rerank_plugins.models import EMBEDDED_MODEL, EMBEDDED_MODELS
+from rerank_plugins.models import EMBEDDED_MODEL, EMBEDDED_MODELS, closest_model
 
 _PACKAGE = Path(__file__).parents[2]
 EMBEDDED_FOLDER = _PACKAGE / EMBEDDED_MODEL
@@ -71,7 +71,9 @@ def model_folder(
         )
 
     wanted = f"model {model!r}" + (f" at revision {revision!r}" if revision else "")
-    with _explained(wanted, local_files_only=local_files_only):
+    meant = closest_model(model)
+    hint = f"did you mean {meant!r}? {_OFFLINE_HINT}" if meant else _OFFLINE_HINT
+    with _explained(wanted, hint, local_files_only=local_files_only):
         if tokenizer_only:
             return fetch()
         folder = fetch()
@@ -118,7 +120,7 @@ def _check_token(token: object) -> None:
 
 
 @contextmanager
-def _explained(wanted: str, *, local_files_only: bool) -> Iterator[None]:
+def _explained(wanted: str, hint: str, *, local_files_only: bool) -> Iterator[None]:
     """Turn what the Hub's client raises into a `ModelLoadError` that says what to do."""
     from huggingface_hub import errors
 
@@ -130,8 +132,7 @@ def _explained(wanted: str, *, local_files_only: bool) -> Iterator[None]:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelLoadError(
-            f"{wanted} is not on the Hub, or is private: check the name, or pass token=... "
-            f"({_OFFLINE_HINT})"
+            f"{wanted} is not on the Hub, or is private: check the name, or pass token=... ({hint})"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelLoadError(f"{wanted} is not on the Hub: this revision does not exist") from error
@@ -141,8 +142,6 @@ def _explained(wanted: str, *, local_files_only: bool) -> Iterator[None]:
             if local_files_only
             else "is not in the local cache, and the Hub cannot be reached"
         )
-        raise ModelLoadError(f"{wanted} {why}; {_OFFLINE_HINT}") from error
+        raise ModelLoadError(f"{wanted} {why}; {hint}") from error
     except (OSError, ValueError) as error:  # every other Hub, network or name error is one of these
-        raise ModelLoadError(
-            f"{wanted} cannot be had from the Hub: {error}; {_OFFLINE_HINT}"
-        ) from error
+        raise ModelLoadError(f"{wanted} cannot be had from the Hub: {error}; {hint}") from error
