@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-from rerank_plugins.errors import DataFormatError
+from rerank_plugins.errors import DataFormatError, ScoringError
 from rerank_plugins.progress import Progress, Silent
 from rerank_plugins.ranking import Scorer
 from rerank_plugins.shards import WHOLE, Shard
 from rerank_plugins.written_files import locked_folder, whole_file, write_text
 
-__all__ = ["ROWS_PER_BLOCK", "Columns", "Rows", "Summary", "rerank_rows", "score_batches"]
+__all__ = [
+    "ROWS_PER_BLOCK",
+    "Block",
+    "Columns",
+    "Rows",
+    "Summary",
+    "describe",
+    "rerank_blocks",
+    "rerank_rows",
+    "score_batches",
+    "score_block",
+]
 
 ROWS_PER_BLOCK = 4096
 MANIFEST = "_manifest.json"
@@ -56,6 +67,19 @@ class Columns:
     query: str = "query"
     passage: str = "passage"
     score: str = "relevance_score"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The rows from ``start`` up to ``end``, and the file that their scores go into."""
+
+    path: Path
+    start: int
+    end: int
+
+    @property
+    def n_rows(self) -> int:
+        return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,39 +139,63 @@ def rerank_rows(
     `OutputInUseError` where another process is writing.
     """
     columns = columns or Columns()
+
+    def here(blocks: Sequence[Block]) -> Iterator[tuple[int, int]]:
+        for block in blocks:
+            yield block.n_rows, score_block(scorer, rows, block, columns)
+
+    return rerank_blocks(
+        here, describe(scorer), rows, output, columns, shard, restart=restart, progress=progress
+    )
+
+
+def rerank_blocks(
+    score: Callable[[Sequence[Block]], Iterable[tuple[int, int]]],
+    scored_by: Mapping[str, Any],
+    rows: Rows,
+    output: str | Path,
+    columns: Columns,
+    shard: Shard = WHOLE,
+    *,
+    restart: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Do what `rerank_rows` does, by whatever scores blocks: here, or on other machines.
+
+    ``score`` gets the blocks that are not there yet, writes each one's file, and yields the rows
+    and the rows without text of each, in any order. ``scored_by`` is what `describe` says.
+    """
     folder = Path(output) if shard == WHOLE else Path(output) / shard.folder_name
     n_rows = rows.n_rows
-    blocks = shard.part(range(-(-n_rows // ROWS_PER_BLOCK)))
+    blocks = [
+        Block(
+            folder / f"part-{block:06}{rows.suffix}",
+            block * ROWS_PER_BLOCK,
+            min(n_rows, (block + 1) * ROWS_PER_BLOCK),
+        )
+        for block in shard.part(range(-(-n_rows // ROWS_PER_BLOCK)))
+    ]
     with locked_folder(folder):
-        paths = {block: folder / f"part-{block:06}{rows.suffix}" for block in blocks}
-        manifest = _manifest(scorer, rows, columns, shard)
         if restart:
             # Before the new manifest: a kill in between must not leave it beside another's parts.
             for path in folder.glob(f"part-*{rows.suffix}"):
                 path.unlink()
-        _check_manifest(folder, manifest, restart)
-        spans = {
-            block: (block * ROWS_PER_BLOCK, min(n_rows, (block + 1) * ROWS_PER_BLOCK))
-            for block in blocks
-        }
-        total = sum(end - start for start, end in spans.values())
-        waiting = [block for block in blocks if not paths[block].exists()]
-        n_waiting = sum(spans[block][1] - spans[block][0] for block in waiting)
+        _check_manifest(folder, _manifest(scored_by, rows, columns, shard), restart)
+        waiting = [block for block in blocks if not block.path.exists()]
+        total = sum(block.n_rows for block in blocks)
+        n_waiting = sum(block.n_rows for block in waiting)
         advance = (progress or Silent()).step(
-            scorer.model, total, "passages", done=total - n_waiting
+            scored_by["model"], total, "passages", done=total - n_waiting
         )
-        n_without_text = 0
-        batches = (list(rows.read(*spans[block])) for block in waiting)
-        for block, scored in zip(waiting, score_batches(scorer, batches, columns), strict=True):
-            start, end = spans[block]
-            if len(scored) != end - start:
-                raise DataFormatError(
-                    f"{len(scored)} rows were read where {end - start} were counted; the input "
-                    "changed while it was read"
-                )
-            rows.write(paths[block], scored)
-            n_without_text += sum(row[columns.score] is None for row in scored)
-            advance(len(scored))
+        n_scored = n_without_text = 0
+        for n_rows_scored, n_rows_without_text in score(waiting) if waiting else ():
+            n_scored += n_rows_scored
+            n_without_text += n_rows_without_text
+            advance(n_rows_scored)
+        if n_scored != n_waiting:
+            raise ScoringError(
+                f"{n_scored} of {n_waiting} rows were scored; start again to score the others"
+            )
     return Summary(
         n_rows=total,
         n_earlier=total - n_waiting,
@@ -156,8 +204,21 @@ def rerank_rows(
     )
 
 
-def _manifest(scorer: Scorer, rows: Rows, columns: Columns, shard: Shard) -> dict[str, Any]:
-    options = {name: getattr(scorer, name) for name in _OPTIONS if hasattr(scorer, name)}
+def score_block(scorer: Scorer, rows: Rows, block: Block, columns: Columns) -> int:
+    """Score a block into its file; return the number of its rows that have no text."""
+    batch = list(rows.read(block.start, block.end))
+    if len(batch) != block.n_rows:
+        raise DataFormatError(
+            f"{len(batch)} rows were read where {block.n_rows} were counted; the input changed "
+            "while it was read"
+        )
+    (scored,) = score_batches(scorer, [batch], columns)
+    rows.write(block.path, scored)
+    return sum(row[columns.score] is None for row in scored)
+
+
+def describe(scorer: Scorer) -> dict[str, Any]:
+    """Say by plain data what scores: model, options and versions."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -167,13 +228,21 @@ def _manifest(scorer: Scorer, rows: Rows, columns: Columns, shard: Shard) -> dic
     return {
         "model": scorer.model,
         "score_unit": scorer.score_unit,
-        **options,
+        **{name: getattr(scorer, name) for name in _OPTIONS if hasattr(scorer, name)},
+        "versions": versions,
+    }
+
+
+def _manifest(
+    scored_by: Mapping[str, Any], rows: Rows, columns: Columns, shard: Shard
+) -> dict[str, Any]:
+    return {
+        **scored_by,
         "columns": asdict(columns),
         "rows_per_block": ROWS_PER_BLOCK,
         "n_rows": rows.n_rows,
         "shard": str(shard),
         "input": rows.described(),
-        "versions": versions,
     }
 
 

@@ -8,17 +8,16 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from rerank_plugins.dataset import Columns, Row, Rows, write_json_lines
 from rerank_plugins.errors import DataFormatError, InvalidArgumentError, require_extra
 from rerank_plugins.text_files import check_writable, json_object, numbered_lines
 from rerank_plugins.written_files import whole_file
 
-if TYPE_CHECKING:
-    from rerank_plugins.evaluation import Collection
-
 __all__ = ["JsonLines", "Parquet", "RunRows", "rows_of"]
+
+_ROWS_PER_MARK = 1024
 
 
 def rows_of(paths: Sequence[Path], columns: Columns) -> Rows:
@@ -31,6 +30,15 @@ def rows_of(paths: Sequence[Path], columns: Columns) -> Rows:
     return Parquet(paths, columns) if parquet else JsonLines(paths, columns)
 
 
+class _Mark(NamedTuple):
+    """Where a row stands: its file, and the number and the first byte of its line."""
+
+    row: int
+    file: int
+    number: int
+    byte: int
+
+
 class JsonLines:
     """One object a line; the query and the passage are strings, or null for no text."""
 
@@ -40,34 +48,45 @@ class JsonLines:
         self._paths, self._columns = paths, columns
 
     @cached_property
-    def counts(self) -> list[int]:
-        """The number of rows of each file."""
-        return [sum(1 for _, _, raw in numbered_lines(path) if raw.strip()) for path in self._paths]
+    def _index(self) -> tuple[list[int], list[_Mark]]:
+        """Count the rows of each file, and mark some, so that reading can begin near any row."""
+        counts, marks, row = [], [_Mark(0, 0, 1, 0)], 0
+        for file, path in enumerate(self._paths):
+            first = row
+            for number, byte, raw in numbered_lines(path):
+                if raw.strip():
+                    if (row - first) % _ROWS_PER_MARK == 0:
+                        marks.append(_Mark(row, file, number, byte))
+                    row += 1
+            counts.append(row - first)
+        return counts, marks
 
     @property
     def n_rows(self) -> int:
-        return sum(self.counts)
+        return sum(self._index[0])
 
     def described(self) -> dict[str, Any]:
         return {
             path.name: {"n_rows": count, "n_bytes": path.stat().st_size}
-            for path, count in zip(self._paths, self.counts, strict=True)
+            for path, count in zip(self._paths, self._index[0], strict=True)
         }
 
     def read(self, start: int, end: int) -> Iterator[Row]:
-        first = 0
-        for path, count in zip(self._paths, self.counts, strict=True):
-            index = first
-            if first < end and first + count > start:
-                for number, _, raw in numbered_lines(path):
-                    if not raw.strip():
-                        continue
-                    if index >= end:
-                        return
-                    if index >= start:
-                        yield self._row(raw, path, number)
-                    index += 1
-            first += count
+        marks = self._index[1]
+        mark = marks[bisect_right(marks, start, key=lambda mark: mark.row) - 1]
+        row, begin = mark.row, (mark.number, mark.byte)
+        for path in self._paths[mark.file :]:
+            if row >= end:
+                return
+            for number, _, raw in numbered_lines(path, begin=begin):
+                if not raw.strip():
+                    continue
+                if row >= end:
+                    return
+                if row >= start:
+                    yield self._row(raw, path, number)
+                row += 1
+            begin = (1, 0)
 
     def write(self, path: Path, rows: Sequence[Row]) -> None:
         write_json_lines(path, rows)
@@ -96,7 +115,7 @@ class Parquet:
         import pyarrow.parquet
 
         self._parquet = pyarrow.parquet
-        self._paths, self._files = paths, []
+        self._paths, self._columns, self._files = paths, columns, []
         for path in paths:
             try:
                 self._files.append(self._parquet.ParquetFile(path))
@@ -108,6 +127,9 @@ class Parquet:
                     raise DataFormatError(
                         f"{path} has no column {name!r}; its columns: {', '.join(names)}"
                     )
+
+    def __reduce__(self) -> Any:
+        return Parquet, (self._paths, self._columns)  # open files stay in their process
 
     @property
     def n_rows(self) -> int:
@@ -141,12 +163,29 @@ class RunRows:
 
     suffix = ".jsonl"
 
-    def __init__(self, collection: Collection, columns: Columns) -> None:
-        self._collection, self._columns = collection, columns
+    def __init__(
+        self, run: Path, corpus: Path, queries: Path, depth: int, columns: Columns
+    ) -> None:
+        from rerank_plugins.evaluation import Collection, TrecRun
+        from rerank_plugins.evaluation.beir import JsonlCorpus, read_queries
+
+        self._files, self._depth, self._columns = (run, corpus, queries), depth, columns
+        first_stage = TrecRun(run)
+        self._collection = collection = Collection(
+            queries=read_queries(queries),
+            corpus=JsonlCorpus(corpus),
+            qrels={query_id: {} for query_id in first_stage.query_ids},
+            run=first_stage,
+            depth=depth,
+        )
         self._query_ids = collection.query_ids
         collection.check()
         counts = [len(collection.candidates(query_id).doc_ids) for query_id in self._query_ids]
         self._ends = list(accumulate(counts))
+
+    def __reduce__(self) -> Any:
+        # Read again: the corpus finds ids by hashes that differ from process to process.
+        return RunRows, (*self._files, self._depth, self._columns)
 
     @property
     def n_rows(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
@@ -128,16 +128,7 @@ def takes_options(
     def decorated(method: Callable[[_S, ScorerOptions], _R]) -> Callable[Concatenate[_S, _P], _R]:
         @functools.wraps(method)
         def call(self: _S, /, *args: _P.args, **keywords: _P.kwargs) -> _R:
-            for name in keywords:
-                if name not in known.parameters:
-                    raise InvalidTypeError(
-                        unknown_name(
-                            f"unknown scorer option {name!r}",
-                            name,
-                            known.parameters,
-                            kind="options",
-                        )
-                    )
+            _check_names(keywords, known.parameters)
             return method(self, options(*args, **keywords))
 
         first = next(iter(inspect.signature(method).parameters.values()))
@@ -147,6 +138,24 @@ def takes_options(
         return call
 
     return decorated
+
+
+def checked_options(**keywords: Any) -> dict[str, Any]:
+    """Return the keywords of a scorer, checked and without defaults, for another process.
+
+    >>> checked_options(model="embedded", device="cpu")
+    {'model': 'embedded', 'device': 'cpu'}
+    """
+    _check_names(keywords, [option.name for option in fields(ScorerOptions)])
+    return ScorerOptions(**keywords).changed()
+
+
+def _check_names(keywords: Iterable[str], known: Collection[str]) -> None:
+    for name in keywords:
+        if name not in known:
+            raise InvalidTypeError(
+                unknown_name(f"unknown scorer option {name!r}", name, known, kind="options")
+            )
 
 
 def _model(model: object) -> str:

@@ -25,13 +25,18 @@ _REPORT_EVERY = 1 << 20  # bytes
 
 
 def numbered_lines(
-    source: Path | None, advance: Advance | None = None, *, seekable: bool = False
+    source: Path | None,
+    advance: Advance | None = None,
+    *,
+    seekable: bool = False,
+    begin: tuple[int, int] = (1, 0),
 ) -> Iterator[tuple[int, int, bytes]]:
     """Yield (1-based line number, first byte, line with its end); None is standard input.
 
     A byte order mark is passed over. ``.gz``, ``.bz2`` and ``.xz`` are decompressed, unless the
     caller wants to come back to a byte (``seekable``). ``advance`` is called with the bytes read
-    from the file. Raises `DataFormatError` where the file cannot be read.
+    from the file. ``begin`` is the number and the first byte of a line to begin with, as yielded
+    earlier. Raises `DataFormatError` where the file cannot be read.
     """
     name = str(source or STANDARD_INPUT)
     if source and (source.suffix == ".zst" or (seekable and source.suffix in _OPENERS)):
@@ -40,10 +45,11 @@ def numbered_lines(
             if seekable
             else f"{source} is compressed with zstd, which is not read here; decompress it first"
         )
-    start = reported = number = 0
+    (first, start), reported = begin, 0
+    number = first - 1
     try:
-        with _opened(source) as (file, raw_file):
-            for number, line in enumerate(file, start=1):
+        with _opened(source, start) as (file, raw_file):
+            for number, line in enumerate(file, start=first):
                 if number == 1 and line.startswith(_BYTE_ORDER_MARK):
                     start, line = len(_BYTE_ORDER_MARK), line[len(_BYTE_ORDER_MARK) :]
                 yield number, start, line
@@ -66,8 +72,8 @@ def numbered_lines(
 class _opened:
     """The lines of a source, and the file whose position says how far reading came."""
 
-    def __init__(self, source: Path | None) -> None:
-        self._source = source
+    def __init__(self, source: Path | None, start: int) -> None:
+        self._source, self._start = source, start
 
     def __enter__(self) -> tuple[Iterator[bytes], IO[bytes]]:
         if self._source is None:
@@ -77,9 +83,12 @@ class _opened:
             self._file: IO[bytes] = io.BytesIO()
             return iter(lines), self._file
         self._file = self._source.open("rb")
+        lines = self._file
         if self._source.suffix in _OPENERS:
-            return iter(_OPENERS[self._source.suffix](self._file)), self._file
-        return iter(self._file), self._file
+            lines = _OPENERS[self._source.suffix](self._file)
+        if self._start:
+            lines.seek(self._start)
+        return iter(lines), self._file
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()

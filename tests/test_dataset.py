@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from evaluation_files import RUN, Overlap, write_files
 
-from rerank_plugins import dataset
+from rerank_plugins import dataset, dataset_files
 from rerank_plugins.cli import main
 from rerank_plugins.dataset import Columns, rerank_rows
 from rerank_plugins.dataset_files import JsonLines
@@ -100,6 +102,32 @@ def test_a_row_without_text_has_no_score_and_is_counted(tmp_path: Path) -> None:
         {"id": 1, "relevance_score": None},
         {"relevance_score": 1.0},
     ]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_any_span_of_rows_can_be_read_in_any_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(dataset_files, "_ROWS_PER_MARK", 3)
+    texts = {
+        f"{i}{suffix}": "".join(
+            f'{{"query": "q", "passage": "p", "id": {10 * i + j}}}\n\n' * (j < 7)
+            for j in range(i * 4)
+        )
+        for i in range(3)
+    }
+    paths = []
+    for name, text in texts.items():
+        paths.append(tmp_path / name)
+        raw = ("\ufeff" + text).encode()
+        paths[-1].write_bytes(gzip.compress(raw) if suffix.endswith("gz") else raw)
+    rows = JsonLines(paths, Columns())
+    expected = [10, 11, 12, 13, *range(20, 27)]
+    assert rows.n_rows == len(expected)
+    again = pickle.loads(pickle.dumps(rows))
+    for start in range(len(expected)):
+        for end in range(start, len(expected) + 1):
+            assert [row["id"] for row in again.read(start, end)] == expected[start:end]
 
 
 def test_a_row_without_its_columns_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "sentence_transformers", "tokenizers", "numpy", "pandas")
+HEAVY = ("torch", "transformers", "sentence_transformers", "tokenizers", "numpy", "pandas", "ray")
 FRAMEWORKS = ("langchain_core", "langchain_classic", "llama_index", "pydantic")
 
 
@@ -49,7 +49,11 @@ def test_making_an_adapter_loads_no_model(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("module", "framework", "extra"),
-    [("langchain", "langchain_core", "langchain"), ("llama_index", "llama_index", "llama-index")],
+    [
+        ("langchain", "langchain_core", "langchain"),
+        ("llama_index", "llama_index", "llama-index"),
+        ("ray", "ray", "ray"),
+    ],
 )
 def test_a_missing_framework_is_answered_with_the_install_line(
     module: str, framework: str, extra: str

@@ -107,15 +107,5 @@ def _rows(arguments: argparse.Namespace, columns: Columns) -> Rows:
             f"{', '.join(missing)} missing; give files of pairs, or --run with --corpus and "
             "--queries"
         )
-    from rerank_plugins.evaluation import Collection, TrecRun
-    from rerank_plugins.evaluation.beir import JsonlCorpus, read_queries
-
-    first_stage = TrecRun(arguments.first_stage_run)
-    collection = Collection(
-        queries=read_queries(arguments.queries),
-        corpus=JsonlCorpus(arguments.corpus),
-        qrels={query_id: {} for query_id in first_stage.query_ids},
-        run=first_stage,
-        depth=arguments.depth,
-    )
-    return RunRows(collection, columns)
+    run, corpus, queries = parts.values()
+    return RunRows(run, corpus, queries, arguments.depth, columns)
