@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,6 +18,7 @@ from typing import get_args
 import pytest
 
 import rerank_plugins
+from rerank_plugins.cross_encoder.forward.native.build import FLAGS, is_for_this_platform
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +47,27 @@ def wheel_names(wheel: zipfile.ZipFile) -> set[str]:
 def metadata(wheel: zipfile.ZipFile, wheel_names: set[str]) -> Message:
     (name,) = (name for name in wheel_names if name.endswith(".dist-info/METADATA"))
     return message_from_string(wheel.read(name).decode())
+
+
+def test_a_wheel_with_compiled_parts_is_for_one_platform(
+    built: Path, wheel_names: set[str]
+) -> None:
+    libraries = [name for name in wheel_names if name.endswith(".so")]
+    (path,) = built.glob("*.whl")
+    assert path.name.endswith("-py3-none-any.whl") == (not libraries)
+    if is_for_this_platform() and shutil.which("g++"):
+        assert len(libraries) == len(FLAGS)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_the_wheel_is_for_all_platforms(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    environment = {**os.environ, "CXX": "no-such-compiler"}
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=environment)
+    (path,) = tmp_path.glob("*-py3-none-any.whl")
+    names = zipfile.ZipFile(path).namelist()
+    assert "rerank_plugins/cross_encoder/forward/native/forward.cpp" in names
+    assert not [name for name in names if name.endswith(".so")]
 
 
 @pytest.mark.parametrize(
