@@ -41,15 +41,19 @@ def _models_table() -> str:
     from rerank_plugins.models import known_models
 
     lines = [
-        "| model | parameters | length | take this when | quality |",
-        "|---|---:|---:|---|---|",
+        "| model | parameters | tokens | licence | take this when | MTEB | other figures |",
+        "|---|---:|---:|---|---|---:|---|",
     ]
     for model in known_models():
         parameters = "" if model.parameters is None else f"{model.parameters / 1e6:,.1f} M"
-        quality = "; ".join(f"{q.measure} {q.value:.2f} ({q.data})" for q in model.quality)
+        # The one figure that is of the same data and candidates for many models.
+        mteb = [q.value for q in model.quality if q.data.startswith("MTEB")]
+        rest = [q for q in model.quality if not q.data.startswith("MTEB")]
+        figures = "; ".join(f"{q.measure} {q.value:.2f} ({q.data})" for q in rest)
+        when = f"{model.take_when} ({model.note})" if model.note else model.take_when
         lines.append(
-            f"| `{model.model}` | {parameters} | {model.max_length or ''} | {model.take_when} "
-            f"| {quality} |"
+            f"| `{model.model}` | {parameters} | {model.max_length or ''} | {model.licence or ''} "
+            f"| {when} | {mteb[0] if mteb else ''} | {figures} |"
         )
     return "\n".join(lines) + "\n"
 
