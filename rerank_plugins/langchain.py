@@ -53,7 +53,6 @@ from rerank_plugins.adapters.langchain_cross_encoder import (  # noqa: E402
     without_cross_encoder,
 )
 from rerank_plugins.adapters.reranking import RERANK_ERROR, Outcome, RerankSettings  # noqa: E402
-from rerank_plugins.checks import check_query  # noqa: E402
 
 __all__ = ["CrossEncoderRerank", "RerankRetriever", "SharedCrossEncoder"]
 
@@ -101,11 +100,12 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        passages, retrieval_scores = self._passages(documents, query)
+        passages, retrieval_scores = self._passages(documents)
+        request = self._request(query, passages, retrieval_scores)
         manager = CallbackManager.configure(_or_inherited(callbacks), **self._traced(passages))
         run = manager.on_retriever_start({"name": self._name}, query, name=self._name)
         try:
-            outcome = self._reranked(query, passages, retrieval_scores)
+            outcome = self._reranked(request, retrieval_scores)
             kept = _documents(documents, outcome)
         except BaseException as error:
             run.on_retriever_error(error)
@@ -119,11 +119,12 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        passages, retrieval_scores = self._passages(documents, query)
+        passages, retrieval_scores = self._passages(documents)
+        request = self._request(query, passages, retrieval_scores)
         manager = AsyncCallbackManager.configure(_or_inherited(callbacks), **self._traced(passages))
         run = await manager.on_retriever_start({"name": self._name}, query, name=self._name)
         try:
-            outcome = await self._areranked(query, passages, retrieval_scores)
+            outcome = await self._areranked(request, retrieval_scores)
             kept = _documents(documents, outcome)
         except BaseException as error:
             await run.on_retriever_error(error)
@@ -169,8 +170,7 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
         shown = {"model": self.model_shown, "top_n": self.top_n, "n_documents": len(passages)}
         return {"local_metadata": {**shown, "ls_retriever_name": self._name.lower()}}
 
-    def _passages(self, documents: object, query: object) -> tuple[list[str], list[float | None]]:
-        query = check_query(query)
+    def _passages(self, documents: object) -> tuple[list[str], list[float | None]]:
         if isinstance(documents, str) or not isinstance(documents, Sequence):
             raise InvalidTypeError(
                 f"documents must be a list of Document, got {type(documents).__name__}; "

@@ -53,7 +53,6 @@ from rerank_plugins.adapters.reranking import (  # noqa: E402
     RerankSettings,
     Row,
 )
-from rerank_plugins.checks import check_query  # noqa: E402
 
 __all__ = ["CrossEncoderRerank"]
 
@@ -120,8 +119,9 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query, passages, retrieval_scores = self._passages(nodes, query_bundle)
+        request = self._request(query, passages, retrieval_scores)
         with self._observed(nodes, query_bundle) as run:
-            outcome = self._reranked(query, passages, retrieval_scores)
+            outcome = self._reranked(request, retrieval_scores)
             run.error, run.nodes = outcome.error, _nodes(nodes, outcome)
         return run.nodes
 
@@ -130,8 +130,9 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query, passages, retrieval_scores = self._passages(nodes, query_bundle)
+        request = self._request(query, passages, retrieval_scores)
         with self._observed(nodes, query_bundle) as run:
-            outcome = await self._areranked(query, passages, retrieval_scores)
+            outcome = await self._areranked(request, retrieval_scores)
             run.error, run.nodes = outcome.error, _nodes(nodes, outcome)
         return run.nodes
 
@@ -194,7 +195,7 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
                 )
             passages.append(_text(node.node, index))
             scores.append(None if node.score is None else float(node.score))
-        return check_query(query_bundle.query_str), passages, scores
+        return query_bundle.query_str, passages, scores
 
 
 def _text(node: BaseNode, index: int) -> str:

@@ -83,9 +83,14 @@ def rank(
     [Ranked(index=2, score=4.0, rank=0), Ranked(index=0, score=2.0, rank=1), \
 Ranked(index=3, score=2.0, rank=2)]
     """
-    request = _Request(query, passages, top_n, threshold, first_stage_scores, first_stage_weight)
-    scores = scorer.score(request.query, request.distinct) if request.distinct else []
-    return request.ranking(scores)
+    return RankRequest(
+        query,
+        passages,
+        top_n=check_top_n(top_n),
+        threshold=_threshold(threshold),
+        first_stage_scores=first_stage_scores,
+        first_stage_weight=check_number("first_stage_weight", first_stage_weight),
+    ).ranked_by(scorer)
 
 
 async def arank(
@@ -99,9 +104,14 @@ async def arank(
     first_stage_weight: float = 0.5,
 ) -> list[Ranked]:
     """Return what `rank` returns, awaiting the scorer's ``ascore``."""
-    request = _Request(query, passages, top_n, threshold, first_stage_scores, first_stage_weight)
-    scores = await scorer.ascore(request.query, request.distinct) if request.distinct else []
-    return request.ranking(scores)
+    return await RankRequest(
+        query,
+        passages,
+        top_n=check_top_n(top_n),
+        threshold=_threshold(threshold),
+        first_stage_scores=first_stage_scores,
+        first_stage_weight=check_number("first_stage_weight", first_stage_weight),
+    ).aranked_by(scorer)
 
 
 def interpolate(
@@ -158,58 +168,81 @@ class Scores(list[float]):
         self.logits = logits
 
 
-class _Request:
-    """The checked arguments of one `rank` call, and the order that its scores make."""
+class CheckedPassages(list[str]):
+    """Distinct passages, and the query: a scorer that gets both need not check them again."""
+
+    def __init__(self, query: str, passages: Iterable[str]) -> None:
+        super().__init__(passages)
+        self.query = query
+
+
+class RankRequest:
+    """The texts of one ranking, checked and merged, and the order that their scores make.
+
+    Numbers are checked by whoever takes them from a caller, once: `rank`, or an adapter's fields.
+    First-stage scores are checked here, where the number of passages is known.
+    """
 
     def __init__(
         self,
         query: str,
         passages: Sequence[str],
+        *,
         top_n: int | None,
         threshold: float | None,
-        first_stage_scores: Sequence[float] | None,
+        first_stage_scores: Sequence[float | None] | None,
         first_stage_weight: float,
     ) -> None:
         self.query = check_query(query)
-        self.top_n = check_top_n(top_n)
-        self.threshold = None if threshold is None else check_number("threshold", threshold)
         self.passages = check_passages(passages)
-        self.first_stage_weight = check_number("first_stage_weight", first_stage_weight)
+        self._distinct = CheckedPassages(self.query, dict.fromkeys(self.passages))
+        self._top_n = top_n
+        self._threshold = threshold
         # Before the model runs, not after: a caller's mistake should cost nothing.
-        self.first_stage_scores = (
+        self._first_stage_scores = (
             None
             if first_stage_scores is None
             else check_first_stage_scores(first_stage_scores, len(self.passages))
         )
-        self.distinct = list(dict.fromkeys(self.passages))
+        self._first_stage_weight = first_stage_weight
 
-    def ranking(self, distinct_scores: Sequence[float]) -> list[Ranked]:
+    def ranked_by(self, scorer: Scorer) -> list[Ranked]:
+        """Return the ranking by the scores of ``scorer``, which is not asked about no passages."""
+        scores = scorer.score(self.query, self._distinct) if self._distinct else []
+        return self._ranking(scores)
+
+    async def aranked_by(self, scorer: Scorer) -> list[Ranked]:
+        """Return what `ranked_by` returns, awaiting ``ascore``."""
+        scores = await scorer.ascore(self.query, self._distinct) if self._distinct else []
+        return self._ranking(scores)
+
+    def _ranking(self, distinct_scores: Sequence[float]) -> list[Ranked]:
         scores = self._checked(distinct_scores)
         logits = scores
         if isinstance(distinct_scores, Scores):
-            by_passage = dict(zip(self.distinct, distinct_scores.logits, strict=True))
+            by_passage = dict(zip(self._distinct, distinct_scores.logits, strict=True))
             logits = [by_passage[passage] for passage in self.passages]
         kept = [
             index
             for index, score in enumerate(scores)
-            if self.threshold is None or score >= self.threshold
+            if self._threshold is None or score >= self._threshold
         ]
-        if self.first_stage_scores is not None:
-            scores = interpolate(scores, self.first_stage_scores, self.first_stage_weight)
+        if self._first_stage_scores is not None:
+            scores = interpolate(scores, self._first_stage_scores, self._first_stage_weight)
         order = sorted(
             kept, key=lambda index: (-scores[index], -logits[index])
         )  # sorted() is stable: ties stay
-        kept = order[: self.top_n]
-        return [Ranked(index, scores[index], place) for place, index in enumerate(kept)]
+        kept = order[: self._top_n]
+        return [Ranked(index, scores[index], position) for position, index in enumerate(kept)]
 
     def _checked(self, distinct_scores: Sequence[float]) -> list[float]:
-        if len(distinct_scores) != len(self.distinct):
+        if len(distinct_scores) != len(self._distinct):
             raise ScoringError(
-                f"the scorer returned {len(distinct_scores)} scores for {len(self.distinct)} "
+                f"the scorer returned {len(distinct_scores)} scores for {len(self._distinct)} "
                 "passages; it must return one for each, in order"
             )
         by_passage = {}
-        for passage, score in zip(self.distinct, distinct_scores, strict=True):
+        for passage, score in zip(self._distinct, distinct_scores, strict=True):
             try:
                 by_passage[passage] = float(score)
             except (TypeError, ValueError) as error:
@@ -229,6 +262,10 @@ def check_finite(scores: Sequence[float], passages: Sequence[str]) -> None:
                 f"the score of passages[{index}] is {score}: {passages[index][:80]!r}; "
                 "check the model's weights, or use dtype='float32'"
             )
+
+
+def _threshold(threshold: float | None) -> float | None:
+    return None if threshold is None else check_number("threshold", threshold)
 
 
 def _deviation(values: Sequence[float]) -> float:

@@ -89,3 +89,28 @@ class TestMarkTruncated:
         rerank = CrossEncoderRerank(scorer=Short(SCORES), mark_truncated=True)
         with pytest.raises(ScoringError, match="0 flags for 3"):
             rerank.compress_documents(DOCUMENTS, QUERY)
+
+
+class TestWrongArguments:
+    @pytest.mark.parametrize("value", [0, -1, 2.5, True, "3"])
+    def test_a_copy_checks_what_it_changes(self, value: Any) -> None:
+        rerank = CrossEncoderRerank(scorer=RecordingScorer(SCORES))
+        with pytest.raises(InvalidArgumentError, match=rf"top_n.*{value}"):
+            rerank.model_copy(update={"top_n": value})
+        with pytest.raises(InvalidArgumentError, match="score_threshold"):
+            rerank.model_copy(update={"score_threshold": float("nan")})
+        kept = rerank.model_copy(update={"top_n": 1, "score_threshold": 0.0})
+        assert texts(kept.compress_documents(DOCUMENTS, QUERY)) == ["beta"]
+        assert rerank.top_n == 3
+
+    @pytest.mark.parametrize("on_error", ["raise", "first_stage"])
+    def test_nothing_runs_and_nothing_is_reported(self, on_error: Any) -> None:
+        scorer, recorder = RecordingScorer(SCORES), RecordingCallbacks()
+        rerank = CrossEncoderRerank(scorer=scorer, on_error=on_error, first_stage_weight=0.5)
+        unscored = [*DOCUMENTS, Document("epsilon")]
+        with pytest.raises(InvalidArgumentError, match=r"documents\[4\] has no first-stage score"):
+            rerank.compress_documents(unscored, QUERY, [recorder])
+        with pytest.raises(InvalidArgumentError, match="query must be a string"):
+            rerank.compress_documents(DOCUMENTS, 7, [recorder])  # type: ignore[arg-type]
+        assert scorer.calls == []
+        assert recorder.runs == {}

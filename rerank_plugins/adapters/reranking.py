@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from rerank_plugins.adapters.scorer_choice import ScorerSettings
+from rerank_plugins.adapters.scorer_choice import ScorerSettings, first_error
 from rerank_plugins.errors import InvalidArgumentError, MissingExtraError, ScoringError
-from rerank_plugins.ranking import Ranked, Scorer, arank, check_top_n, rank
+from rerank_plugins.ranking import Ranked, RankRequest, Scorer, check_top_n
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RERANK_ERROR = "rerank_error"
 RETRIEVAL_SCORE = "retrieval_score"
@@ -76,27 +79,57 @@ class RerankSettings(ScorerSettings):
         if self.mark_truncated and self.scorer is not None:
             _marker(self.scorer)
 
-    def _reranked(
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with the fields of ``update``; those of a ranking are checked.
+
+        Pydantic's own takes any value, and a call trusts its fields.
+        """
+        changes = dict(update or {})
+        checked = {name: changes.pop(name) for name in _FIELDS if name in changes}
+        copy = super().model_copy(update=changes, deep=deep)
+        try:
+            for name, value in checked.items():
+                setattr(copy, name, value)
+        except ValidationError as error:
+            raise first_error(error) from None
+        return copy
+
+    def _request(
         self, query: str, passages: Sequence[str], retrieval_scores: Sequence[float | None]
-    ) -> Outcome:
-        cuts = self._cuts(retrieval_scores)
-        if not passages:
+    ) -> RankRequest:
+        """Return what is asked of the scorer, checked before anything runs or is reported."""
+        weight = self.first_stage_weight
+        if weight is not None and None in retrieval_scores:
+            raise InvalidArgumentError(
+                f"{self.candidates_name}[{retrieval_scores.index(None)}] has no first-stage "
+                f"score, which first_stage_weight={weight} needs; {self.retrieval_score_hint}"
+            )
+        return RankRequest(
+            query,
+            passages,
+            top_n=self.top_n,
+            threshold=self.score_threshold,
+            first_stage_scores=None if weight is None else retrieval_scores,
+            first_stage_weight=0.0 if weight is None else weight,
+        )
+
+    def _reranked(self, request: RankRequest, retrieval_scores: Sequence[float | None]) -> Outcome:
+        if not request.passages:
             return Outcome()  # without loading a model
         try:
             scorer = self._scorer_at_hand() or self._load()
             truncated = _marker(scorer) if self.mark_truncated else None
-            ranking = rank(scorer, query, passages, **cuts)
-            kept = [passages[row.index] for row in ranking]
-            flags = truncated(query, kept) if truncated and kept else None
+            ranking = request.ranked_by(scorer)
+            kept = [request.passages[row.index] for row in ranking]
+            flags = truncated(request.query, kept) if truncated and kept else None
             return self._outcome(ranking, retrieval_scores, flags)
         except Exception as error:
             return self._first_stage(error, retrieval_scores)
 
     async def _areranked(
-        self, query: str, passages: Sequence[str], retrieval_scores: Sequence[float | None]
+        self, request: RankRequest, retrieval_scores: Sequence[float | None]
     ) -> Outcome:
-        cuts = self._cuts(retrieval_scores)
-        if not passages:
+        if not request.passages:
             return Outcome()
         try:
             # Loading takes seconds, and finding truncated passages reads whole texts: both would
@@ -105,28 +138,16 @@ class RerankSettings(ScorerSettings):
             if scorer is None:
                 scorer = await in_own_thread(self._load)
             truncated = _marker(scorer) if self.mark_truncated else None
-            ranking = await arank(scorer, query, passages, **cuts)
-            kept = [passages[row.index] for row in ranking]
+            ranking = await request.aranked_by(scorer)
+            kept = [request.passages[row.index] for row in ranking]
             flags = (
-                await in_own_thread(lambda: truncated(query, kept)) if truncated and kept else None
+                await in_own_thread(lambda: truncated(request.query, kept))
+                if truncated and kept
+                else None
             )
             return self._outcome(ranking, retrieval_scores, flags)
         except Exception as error:
             return self._first_stage(error, retrieval_scores)
-
-    def _cuts(self, retrieval_scores: Sequence[float | None]) -> dict[str, Any]:
-        """Return the keyword arguments of `rank`."""
-        cuts: dict[str, Any] = {"top_n": self.top_n, "threshold": self.score_threshold}
-        if self.first_stage_weight is not None:
-            if None in retrieval_scores:
-                raise InvalidArgumentError(
-                    f"{self.candidates_name}[{retrieval_scores.index(None)}] has no first-stage "
-                    f"score, which first_stage_weight={self.first_stage_weight} needs; "
-                    f"{self.retrieval_score_hint}"
-                )
-            cuts["first_stage_scores"] = retrieval_scores
-            cuts["first_stage_weight"] = self.first_stage_weight
-        return cuts
 
     def _outcome(
         self,
@@ -161,6 +182,9 @@ class RerankSettings(ScorerSettings):
     def _kept_score(self, retrieval_score: float | None) -> dict[str, Any]:
         wanted = self.keep_retrieval_score and retrieval_score is not None
         return {RETRIEVAL_SCORE: retrieval_score} if wanted else {}
+
+
+_FIELDS = [name for name in RerankSettings.model_fields if name not in ScorerSettings.model_fields]
 
 
 async def in_own_thread(function: Callable[[], _T]) -> _T:

@@ -117,7 +117,7 @@ class ScorerSettings(_OptionFields):
         try:
             super().__init__(**self._checked(self._one_scorer(self._own_names(settings))))
         except ValidationError as error:
-            raise _first_error(error) from None
+            raise first_error(error) from None
 
     @classmethod
     def _own_names(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -288,7 +288,7 @@ def _unknown_keyword(owner: str, name: str, known: Sequence[str]) -> InvalidType
     return InvalidTypeError(unknown_name(problem, name, known, kind="keywords"))
 
 
-def _first_error(error: ValidationError) -> InvalidArgumentError:
+def first_error(error: ValidationError) -> InvalidArgumentError:
     """Return the first problem that pydantic found, as an error of this package."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
