@@ -19,6 +19,8 @@ from rerank_plugins.checks import check_choice, check_whole_number, shown
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, unknown_name
 from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODELS
 
+__all__ = ["LongDocuments", "ScoreUnitOption", "ScorerOptions"]
+
 LongDocuments = Literal["truncate", "max"]
 ScoreUnitOption = Literal["auto", "logit", "probability"]
 

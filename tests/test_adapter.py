@@ -94,7 +94,7 @@ class TestMarkTruncated:
 class TestWrongArguments:
     @pytest.mark.parametrize("value", [0, -1, 2.5, True, "3"])
     def test_a_copy_checks_what_it_changes(self, value: Any) -> None:
-        rerank = CrossEncoderRerank(scorer=RecordingScorer(SCORES))
+        rerank = CrossEncoderRerank(scorer=FakeScorer(SCORES))
         with pytest.raises(InvalidArgumentError, match=rf"top_n.*{value}"):
             rerank.model_copy(update={"top_n": value})
         with pytest.raises(InvalidArgumentError, match="score_threshold"):
@@ -105,7 +105,7 @@ class TestWrongArguments:
 
     @pytest.mark.parametrize("on_error", ["raise", "first_stage"])
     def test_nothing_runs_and_nothing_is_reported(self, on_error: Any) -> None:
-        scorer, recorder = RecordingScorer(SCORES), RecordingCallbacks()
+        scorer, recorder = FakeScorer(SCORES), RecordingCallbacks()
         rerank = CrossEncoderRerank(scorer=scorer, on_error=on_error, first_stage_weight=0.5)
         unscored = [*DOCUMENTS, Document("epsilon")]
         with pytest.raises(InvalidArgumentError, match=r"documents\[4\] has no first-stage score"):

@@ -150,6 +150,7 @@ def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: A
             forwards.append(forward)
         pads_to_longest = False
     else:
+        from rerank_plugins.cross_encoder.checkpoint.automodel import load_automodel
         from rerank_plugins.cross_encoder.forward.automodel import AutomodelForward
 
         if dtype_name == "int8":
@@ -159,11 +160,10 @@ def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: A
             )
         automodels = [
             AutomodelForward(
-                folder,
+                load_automodel(folder, trust_remote_code=trust_remote_code),
                 tokenizer,
                 device=each,
                 dtype=DTYPES[dtype_name],
-                trust_remote_code=trust_remote_code,
             )
             for each in devices
         ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.checkpoint.automodel import load_automodel
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 # Families whose logits ignore padding to the right, each tried in a test with random weights. In
@@ -33,7 +31,7 @@ PADDING_SAFE = frozenset(
 
 
 class AutomodelForward:
-    """A transformers model behind the same interface as our own forward passes.
+    """A transformers model, which is moved, behind the interface of our own forward passes.
 
     Families of `PADDING_SAFE` are padded to the longest pair of a batch. All others, and code that
     came with the model, see pairs of one length at a time, without padding: slower, but a score
@@ -42,14 +40,13 @@ class AutomodelForward:
 
     def __init__(
         self,
-        folder: Path,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
         device: torch.device,
         dtype: torch.dtype,
-        trust_remote_code: bool,
     ) -> None:
-        self.model = load_automodel(folder, trust_remote_code=trust_remote_code).train(False)
+        self.model = model.train(False)
         torch.nn.Module.to(self.model, device, dtype)
         config = self.model.config
         self.pads_to_longest = config.model_type in PADDING_SAFE and type(
