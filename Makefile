@@ -1,5 +1,6 @@
 # make demo          set up .venv and run the main job
-# make test          set up what is missing, then lint, types and tests
+# make check         format, lint, types and every test that is not slow: a minute or two
+# make test          set up what is missing, then lint, types and all tests
 # make clients       ask our server through other projects' clients, in an environment of theirs
 # make docs          build the documentation in docs/_build/html, with warnings as errors
 # make linkcheck     ask every address in it (needs a network)
@@ -15,10 +16,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test clients docs linkcheck lint notebooks constraints
+.PHONY: demo check test clients docs linkcheck lint notebooks constraints
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/rerank-plugins demo $(ARGS)
+
+check: lint
+	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
 
 test: lint
 	$(BIN)/python -m pytest
