@@ -22,12 +22,12 @@ from benchmarks.cuda import LARGE, LARGE_SEEN
 from benchmarks.environment import RESULTS, environment
 from benchmarks.peers import MAX_LENGTH
 from benchmarks.session import fitted_text
+from rerank_plugins.cross_encoder.calls import CallPairs
 from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
 from rerank_plugins.cross_encoder.devices import ModelReplica, default_batch_tokens
 from rerank_plugins.cross_encoder.forward.staging import BatchShape
 from rerank_plugins.cross_encoder.loading import load_model
 from rerank_plugins.cross_encoder.pairs import PackedPairs
-from rerank_plugins.cross_encoder.request import distinct_job
 from rerank_plugins.cross_encoder.scheduling.merge import Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.workloads import BULK, BULK_SEEN, CANDIDATES, Call, Workload, measure
@@ -58,19 +58,16 @@ def host_speed(
     budget = default_batch_tokens(torch.device("cuda"), HIDDEN_SIZE)
     planner = Planner(model.encoder, max_batch_tokens=budget, n_workers=1)
     replica = ModelReplica(
-        no_device, model.rule, n_workers=1, runs_ahead=True, pads_to_longest=False
+        no_device, model.rule, n_workers=1, launches_async=True, pads_to_longest=False
     )
     queue = ScoringQueue([replica], planner, name="host")
 
     def score(calls: Sequence[Call]) -> list[list[float]]:
-        queries = [query for query, passages in calls for _ in passages]
-        passages = [passage for _, some in calls for passage in some]
-        job, places = distinct_job(
-            queries, passages, max_length=MAX_LENGTH, windows=False, argument="passages"
-        )
+        pairs = CallPairs.of([(query, passage) for query, some in calls for passage in some])
+        job, indices = pairs.job(max_length=MAX_LENGTH, windows=False)
         queue.submit(job)
         scores = model.rule.scores(job.result().logits).tolist()
-        return [scores if places is None else [scores[place] for place in places]]
+        return [scores if indices is None else [scores[index] for index in indices]]
 
     tokens_per_word, lengths = fitted_text(folder)
     timings = []

@@ -52,7 +52,7 @@ from rerank_plugins.adapters.langchain_cross_encoder import (  # noqa: E402
     SharedCrossEncoder,
     without_cross_encoder,
 )
-from rerank_plugins.adapters.reranking import RERANK_ERROR, Outcome, RerankSettings  # noqa: E402
+from rerank_plugins.adapters.reranking import RERANK_ERROR, Reranked, RerankSettings  # noqa: E402
 
 __all__ = ["CrossEncoderRerank", "RerankRetriever", "SharedCrossEncoder"]
 
@@ -105,15 +105,15 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
         manager = CallbackManager.configure(_or_inherited(callbacks), **self._traced(passages))
         run = manager.on_retriever_start({"name": self._name}, query, name=self._name)
         try:
-            outcome = self._reranked(request, retrieval_scores)
-            kept = _documents(documents, outcome)
+            reranked = self._reranked(request, retrieval_scores)
+            kept = _documents(documents, reranked)
         except BaseException as error:
             run.on_retriever_error(error)
             raise
-        if outcome.error is None:
+        if reranked.error is None:
             run.on_retriever_end(kept)
         else:
-            run.on_retriever_error(outcome.error)
+            run.on_retriever_error(reranked.error)
         return kept
 
     async def acompress_documents(
@@ -124,15 +124,15 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
         manager = AsyncCallbackManager.configure(_or_inherited(callbacks), **self._traced(passages))
         run = await manager.on_retriever_start({"name": self._name}, query, name=self._name)
         try:
-            outcome = await self._areranked(request, retrieval_scores)
-            kept = _documents(documents, outcome)
+            reranked = await self._areranked(request, retrieval_scores)
+            kept = _documents(documents, reranked)
         except BaseException as error:
             await run.on_retriever_error(error)
             raise
-        if outcome.error is None:
+        if reranked.error is None:
             await run.on_retriever_end(kept)
         else:
-            await run.on_retriever_error(outcome.error)
+            await run.on_retriever_error(reranked.error)
         return kept
 
     def over(self, retriever: RetrieverLike) -> RerankRetriever:
@@ -230,16 +230,16 @@ def _or_inherited(callbacks: Callbacks | None) -> Callbacks | None:
     return ensure_config().get("callbacks") if callbacks is None else callbacks
 
 
-def _documents(documents: Sequence[Document], outcome: Outcome) -> list[Document]:
-    kept = []
-    for row in outcome.rows:
-        document = documents[row.index]
-        metadata = {**deepcopy(document.metadata), **row.marks}
-        if row.score is not None:
-            metadata[RELEVANCE_SCORE] = row.score
+def _documents(documents: Sequence[Document], reranked: Reranked) -> list[Document]:
+    copies = []
+    for kept in reranked.kept:
+        document = documents[kept.index]
+        metadata = {**deepcopy(document.metadata), **kept.extra_metadata}
+        if kept.score is not None:
+            metadata[RELEVANCE_SCORE] = kept.score
             metadata.pop(RERANK_ERROR, None)  # of an earlier stage: this order is not that one
-        kept.append(document.model_copy(update={"metadata": metadata}))
-    return kept
+        copies.append(document.model_copy(update={"metadata": metadata}))
+    return copies
 
 
 def _number(value: object, index: int, key: str) -> float | None:

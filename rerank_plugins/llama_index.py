@@ -49,9 +49,9 @@ from rerank_plugins.adapters.reranking import (  # noqa: E402
     RERANK_ERROR,
     RETRIEVAL_SCORE,
     TRUNCATED,
-    Outcome,
+    Kept,
+    Reranked,
     RerankSettings,
-    Row,
 )
 
 __all__ = ["CrossEncoderRerank"]
@@ -121,8 +121,8 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
         query, passages, retrieval_scores = self._passages(nodes, query_bundle)
         request = self._request(query, passages, retrieval_scores)
         with self._observed(nodes, query_bundle) as run:
-            outcome = self._reranked(request, retrieval_scores)
-            run.error, run.nodes = outcome.error, _nodes(nodes, outcome)
+            reranked = self._reranked(request, retrieval_scores)
+            run.error, run.nodes = reranked.error, _nodes(nodes, reranked)
         return run.nodes
 
     @dispatcher.span
@@ -132,8 +132,8 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
         query, passages, retrieval_scores = self._passages(nodes, query_bundle)
         request = self._request(query, passages, retrieval_scores)
         with self._observed(nodes, query_bundle) as run:
-            outcome = await self._areranked(request, retrieval_scores)
-            run.error, run.nodes = outcome.error, _nodes(nodes, outcome)
+            reranked = await self._areranked(request, retrieval_scores)
+            run.error, run.nodes = reranked.error, _nodes(nodes, reranked)
         return run.nodes
 
     @contextmanager
@@ -210,27 +210,27 @@ def _text(node: BaseNode, index: int) -> str:
     return node.get_content(metadata_mode=MetadataMode.EMBED)
 
 
-def _nodes(nodes: Sequence[NodeWithScore], outcome: Outcome) -> list[NodeWithScore]:
-    return [_node(nodes[row.index], row) for row in outcome.rows]
+def _nodes(nodes: Sequence[NodeWithScore], reranked: Reranked) -> list[NodeWithScore]:
+    return [_node(nodes[kept.index], kept) for kept in reranked.kept]
 
 
-def _node(given: NodeWithScore, row: Row) -> NodeWithScore:
-    node, score = given.node, given.score if row.score is None else row.score
-    stale = row.score is not None and RERANK_ERROR in node.metadata  # of an earlier stage
+def _node(given: NodeWithScore, kept: Kept) -> NodeWithScore:
+    node, score = given.node, given.score if kept.score is None else kept.score
+    stale = kept.score is not None and RERANK_ERROR in node.metadata  # of an earlier stage
     metadata = {
         key: value for key, value in node.metadata.items() if not (stale and key == RERANK_ERROR)
     }
     # A copy to the bottom: the next postprocessor may write into what it is given.
     node = node.model_copy(
         update={
-            "metadata": {**deepcopy(metadata), **row.marks},
+            "metadata": {**deepcopy(metadata), **kept.extra_metadata},
             "relationships": dict(node.relationships),
-            "excluded_embed_metadata_keys": _with_marks(node.excluded_embed_metadata_keys, row),
-            "excluded_llm_metadata_keys": _with_marks(node.excluded_llm_metadata_keys, row),
+            "excluded_embed_metadata_keys": _with_extra(node.excluded_embed_metadata_keys, kept),
+            "excluded_llm_metadata_keys": _with_extra(node.excluded_llm_metadata_keys, kept),
         }
     )
     return given.model_copy(update={"node": node, "score": score})
 
 
-def _with_marks(keys: Sequence[str], row: Row) -> list[str]:
-    return [*keys, *(key for key in _MARKS if key in row.marks and key not in keys)]
+def _with_extra(keys: Sequence[str], kept: Kept) -> list[str]:
+    return [*keys, *(key for key in _MARKS if key in kept.extra_metadata and key not in keys)]

@@ -193,8 +193,10 @@ class RankRequest:
         first_stage_scores: Sequence[float | None] | None,
         first_stage_weight: float,
     ) -> None:
-        self.query = check_query(query)
-        self.passages = check_passages(passages)
+        # Python's own strings and lists, as nearly all are, need no second look.
+        self.query = query if type(query) is str else check_query(query)
+        plain = type(passages) is list and all(type(passage) is str for passage in passages)
+        self.passages = list(passages) if plain else check_passages(passages)
         self._distinct = CheckedPassages(self.query, dict.fromkeys(self.passages))
         self._top_n = top_n
         self._threshold = threshold

@@ -1,7 +1,7 @@
 """A model whose scores can be worked out by hand, that can be held up and made to fail.
 
-Texts are words that are whole numbers, and each word is one token with that id. The decision of a
-row is the sum of ``id * place`` over its query and passage tokens, counted from 1.
+Texts are words that are whole numbers, and each word is one token with that id. The logit of a
+row is the sum of ``id * position`` over its query and passage tokens, counted from 1.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ LONG = 60.0  # seconds after which a wait that should end has failed
 
 
 def expected(query: str, passage: str) -> float:
-    """Return the decision of a pair that is read whole."""
+    """Return the logit of a pair that is read whole."""
     words = [int(word) for word in f"{query} {passage}".split()]
-    return float(sum(place * word for place, word in enumerate(words, start=1)))
+    return float(sum(position * word for position, word in enumerate(words, start=1)))
 
 
 class NumberEncoder:
@@ -38,7 +38,7 @@ class NumberEncoder:
 
 
 class FakeReplica:
-    """Computes decisions at once; ``before`` is called first, with the batch, and may raise."""
+    """Computes logits at once; ``before`` is called first, with the batch, and may raise."""
 
     pads_to_longest = False
 
@@ -47,24 +47,24 @@ class FakeReplica:
         before: Callable[[PackedPairs], object] = lambda pairs: None,
         *,
         n_workers: int = 1,
-        runs_ahead: bool = False,
+        launches_async: bool = False,
     ) -> None:
         self.before = before
         self.n_workers = n_workers
-        self.runs_ahead = runs_ahead
+        self.launches_async = launches_async
         self.batches: list[PackedPairs] = []
 
     def launch(self, pairs: PackedPairs) -> object:
-        if not self.runs_ahead:
+        if not self.launches_async:
             self.before(pairs)
         self.batches.append(pairs)
         return pairs
 
     def collect(self, launched: object) -> FloatArray:
         assert isinstance(launched, PackedPairs)
-        if self.runs_ahead:
+        if self.launches_async:
             self.before(launched)
-        return np.array([decision(row) for row in rows_of(launched)], np.float64)
+        return np.array([logit(row) for row in rows_of(launched)], np.float64)
 
 
 def rows_of(pairs: PackedPairs) -> list[list[int]]:
@@ -74,8 +74,8 @@ def rows_of(pairs: PackedPairs) -> list[list[int]]:
     return [[int(word) for word in row if word >= 0] for row in rows]
 
 
-def decision(words: Sequence[int]) -> float:
-    return float(sum(place * word for place, word in enumerate(words, start=1)))
+def logit(words: Sequence[int]) -> float:
+    return float(sum(position * word for position, word in enumerate(words, start=1)))
 
 
 class Gate:

@@ -33,8 +33,8 @@ from rerank_plugins.errors import (
     [
         lambda: [FakeReplica()],
         lambda: [FakeReplica(n_workers=3)],
-        lambda: [FakeReplica(runs_ahead=True)],
-        lambda: [FakeReplica(), FakeReplica(runs_ahead=True), FakeReplica(n_workers=2)],
+        lambda: [FakeReplica(launches_async=True)],
+        lambda: [FakeReplica(), FakeReplica(launches_async=True), FakeReplica(n_workers=2)],
     ],
     ids=["one", "three threads", "runs ahead", "several devices"],
 )

@@ -12,10 +12,10 @@ from fake_model import (
     FakeReplica,
     Gate,
     check,
-    decision,
     fake_encoder,
     fake_queue,
     job,
+    logit,
     passages,
     rows_of,
     submit,
@@ -71,14 +71,14 @@ def test_one_pair_that_does_not_fit_is_an_error_of_its_own_call_only() -> None:
     queue.close()
 
 
-@pytest.mark.parametrize("runs_ahead", [False, True])
-def test_a_failing_model_fails_only_the_calls_it_fails_for(runs_ahead: bool) -> None:
+@pytest.mark.parametrize("launches_async", [False, True])
+def test_a_failing_model_fails_only_the_calls_it_fails_for(launches_async: bool) -> None:
     def before(pairs: PackedPairs) -> None:
         if any(666 in row for row in rows_of(pairs)):
             raise RuntimeError("broken kernel")
 
     gate = Gate()
-    replica = FakeReplica(gate, runs_ahead=runs_ahead)
+    replica = FakeReplica(gate, launches_async=launches_async)
     queue = fake_queue(replica, max_batch_tokens=10_000)
     queue.submit(job("1", ["1"]))
     assert gate.reached.acquire(timeout=LONG)
@@ -165,7 +165,7 @@ class NotFinite(FakeReplica):
 
     def collect(self, launched: object) -> FloatArray:
         assert isinstance(launched, PackedPairs)
-        return np.array([np.nan if row[-1] == 13 else decision(row) for row in rows_of(launched)])
+        return np.array([np.nan if row[-1] == 13 else logit(row) for row in rows_of(launched)])
 
 
 def test_nan_names_the_passage_by_its_place_in_the_callers_list() -> None:

@@ -1,6 +1,6 @@
 """What both framework adapters decide alike: the cuts, the marks and the failure policy.
 
-An adapter turns a framework's objects into passages, and rows back into objects; what lies
+An adapter turns a framework's objects into passages, and what is kept back into objects; what lies
 between is here, once. Only the adapters import this module.
 """
 
@@ -31,22 +31,22 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One candidate that is kept: its place among the candidates, its score, its metadata marks.
+class Kept:
+    """A candidate that is kept: its index among all, its score, what its metadata get.
 
     ``score`` is None where nothing was scored (the first-stage order after a failure).
     """
 
     index: int
     score: float | None
-    marks: dict[str, Any]
+    extra_metadata: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The rows to return, best first, and the error that ``on_error="first_stage"`` forgave."""
+class Reranked:
+    """What to return, best first, and the error that ``on_error="first_stage"`` forgave."""
 
-    rows: list[Row] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
     error: Exception | None = None
 
 
@@ -113,14 +113,14 @@ class RerankSettings(ScorerSettings):
             first_stage_weight=0.0 if weight is None else weight,
         )
 
-    def _reranked(self, request: RankRequest, retrieval_scores: Sequence[float | None]) -> Outcome:
+    def _reranked(self, request: RankRequest, retrieval_scores: Sequence[float | None]) -> Reranked:
         if not request.passages:
-            return Outcome()  # without loading a model
+            return Reranked()  # without loading a model
         try:
             scorer = self._scorer_at_hand() or self._load()
             truncated = _marker(scorer) if self.mark_truncated else None
             ranking = request.ranked_by(scorer)
-            kept = [request.passages[row.index] for row in ranking]
+            kept = [request.passages[ranked.index] for ranked in ranking]
             flags = truncated(request.query, kept) if truncated and kept else None
             return self._outcome(ranking, retrieval_scores, flags)
         except Exception as error:
@@ -128,9 +128,9 @@ class RerankSettings(ScorerSettings):
 
     async def _areranked(
         self, request: RankRequest, retrieval_scores: Sequence[float | None]
-    ) -> Outcome:
+    ) -> Reranked:
         if not request.passages:
-            return Outcome()
+            return Reranked()
         try:
             # Loading takes seconds, and finding truncated passages reads whole texts: both would
             # hold up the event loop.
@@ -139,7 +139,7 @@ class RerankSettings(ScorerSettings):
                 scorer = await in_own_thread(self._load)
             truncated = _marker(scorer) if self.mark_truncated else None
             ranking = await request.aranked_by(scorer)
-            kept = [request.passages[row.index] for row in ranking]
+            kept = [request.passages[ranked.index] for ranked in ranking]
             flags = (
                 await in_own_thread(lambda: truncated(request.query, kept))
                 if truncated and kept
@@ -154,30 +154,30 @@ class RerankSettings(ScorerSettings):
         ranking: Sequence[Ranked],
         retrieval_scores: Sequence[float | None],
         truncated: Sequence[bool] | None,
-    ) -> Outcome:
+    ) -> Reranked:
         if truncated is not None and len(truncated) != len(ranking):
             raise ScoringError(
                 f"the scorer's truncated() returned {len(truncated)} flags for {len(ranking)} "
                 "passages; it must return one for each, in order"
             )
-        rows = []
-        for place, row in enumerate(ranking):
-            marks = self._kept_score(retrieval_scores[row.index])
+        kept = []
+        for ranked in ranking:
+            extra = self._kept_score(retrieval_scores[ranked.index])
             if truncated is not None:
-                marks[TRUNCATED] = bool(truncated[place])
-            rows.append(Row(row.index, row.score, marks))
-        return Outcome(rows)
+                extra[TRUNCATED] = bool(truncated[ranked.rank])
+            kept.append(Kept(ranked.index, ranked.score, extra))
+        return Reranked(kept)
 
-    def _first_stage(self, error: Exception, retrieval_scores: Sequence[float | None]) -> Outcome:
+    def _first_stage(self, error: Exception, retrieval_scores: Sequence[float | None]) -> Reranked:
         """Return the first-stage order if ``error`` may be forgiven, else raise it."""
         # A wrong argument or a missing package fails on every call: it is not an outage.
         fault = isinstance(error, (InvalidArgumentError, MissingExtraError))
         if self.on_error == "raise" or fault:
             raise error
-        marks = {RERANK_ERROR: f"{type(error).__name__}: {error}"}
-        kept = retrieval_scores[: self.top_n]
-        rows = [Row(i, None, self._kept_score(score) | marks) for i, score in enumerate(kept)]
-        return Outcome(rows, error)
+        extra = {RERANK_ERROR: f"{type(error).__name__}: {error}"}
+        first = enumerate(retrieval_scores[: self.top_n])
+        kept = [Kept(index, None, self._kept_score(score) | extra) for index, score in first]
+        return Reranked(kept, error)
 
     def _kept_score(self, retrieval_score: float | None) -> dict[str, Any]:
         wanted = self.keep_retrieval_score and retrieval_score is not None

@@ -19,22 +19,22 @@ Forward = Callable[[PackedPairs], Tensor]
 
 @dataclass(slots=True)
 class ModelReplica:
-    """A forward pass on one device, and how its logits become decisions."""
+    """A forward pass on one device, and how its outputs become one logit a pair."""
 
     forward: Forward
     rule: HeadRule
     n_workers: int
-    runs_ahead: bool
+    launches_async: bool
     pads_to_longest: bool
 
     def launch(self, pairs: PackedPairs) -> Tensor:
-        """Return logits (n_pairs, n_labels); on CUDA the device may still be computing them."""
+        """Return outputs (n_pairs, n_labels), float32, which CUDA may still be computing."""
         return self.forward(pairs)
 
     def collect(self, launched: object) -> FloatArray:
-        """Return decisions (n_pairs,), waiting for the device."""
+        """Return logits (n_pairs,), float64, waiting for the device."""
         assert isinstance(launched, Tensor)
-        return self.rule.decision(launched.cpu().numpy())
+        return self.rule.logits(launched.cpu().numpy())
 
 
 def resolve_devices(device: object) -> list[torch.device]:

@@ -31,10 +31,11 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class HeadRule:
-    """How a model's logits become scores.
+    """How a model's outputs become logits, and these scores.
 
-    One label: the logit itself, or its sigmoid. Two labels, relevant = index 1: the log-odds
-    ``logit[1] - logit[0]``, or their sigmoid, which is the softmax over the two.
+    One label: the output is the logit. Two labels, relevant = index 1: the logit is their log-odds
+    ``output[1] - output[0]``. A score is the logit, or its sigmoid, which of two labels is the
+    softmax.
     """
 
     n_labels: int
@@ -63,18 +64,18 @@ class HeadRule:
             return self
         return replace(self, activation="identity" if unit == "logit" else "sigmoid")
 
-    def decision(self, logits: npt.NDArray[np.float32]) -> FloatArray:
-        """Return one number a row (n_rows,), higher is more relevant, from (n_rows, n_labels)."""
-        wide = logits.astype(np.float64)
+    def logits(self, outputs: npt.NDArray[np.float32]) -> FloatArray:
+        """Return one logit a pair (n_pairs,), higher is more relevant, from (n_pairs, n_labels)."""
+        wide = outputs.astype(np.float64)
         return wide[:, 0] if self.n_labels == 1 else wide[:, 1] - wide[:, 0]
 
-    def scores(self, decision: FloatArray) -> FloatArray:
-        """Apply the activation, in float64 so that large logits do not tie at 1.0 too early."""
+    def scores(self, logits: FloatArray) -> FloatArray:
+        """Return the score of each logit, both (n_pairs,) and float64, so that few tie at 1.0."""
         if self.activation == "identity":
-            return decision
+            return logits
         # Each side only sees the exponent that cannot overflow.
-        small = np.exp(-np.abs(decision))
-        return np.where(decision >= 0, 1.0, small) / (1.0 + small)
+        small = np.exp(-np.abs(logits))
+        return np.where(logits >= 0, 1.0, small) / (1.0 + small)
 
 
 def head_rule(n_labels: int, config: Mapping[str, Any]) -> HeadRule:

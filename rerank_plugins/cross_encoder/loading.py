@@ -179,7 +179,7 @@ def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: A
             forward,
             rule,
             n_workers=torch.get_num_threads() if each.type == "cpu" else 1,
-            runs_ahead=each.type == "cuda",
+            launches_async=each.type == "cuda",
             pads_to_longest=pads_to_longest,
         )
         for forward, each in zip(forwards, devices, strict=True)

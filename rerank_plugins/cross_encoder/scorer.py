@@ -10,9 +10,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rerank_plugins.checks import check_pairs, check_passages, check_timeout, check_whole_number
+from rerank_plugins.checks import check_passages, check_timeout, check_whole_number
+from rerank_plugins.cross_encoder.calls import CallPairs
 from rerank_plugins.cross_encoder.loading import LoadedModel, load_model
-from rerank_plugins.cross_encoder.request import distinct_job, one_query
 from rerank_plugins.cross_encoder.scheduling import forking
 from rerank_plugins.cross_encoder.scheduling.job import Job, JobResult
 from rerank_plugins.cross_encoder.scheduling.merge import RANGE_PAIRS, Planner
@@ -168,8 +168,7 @@ class CrossEncoderScorer:
         ``max_length`` overrides the scorer's for this call. When ``timeout_s`` passes first, the
         pairs are taken back and `DeadlineExceededError` is raised.
         """
-        timeout_s = check_timeout(timeout_s)
-        return self._scored(*one_query(query, passages), "passages", max_length, timeout_s)
+        return self._scored(CallPairs.of_query(query, passages), max_length, timeout_s)
 
     async def ascore(
         self,
@@ -181,11 +180,10 @@ class CrossEncoderScorer:
     ) -> list[float]:
         """Return what `score` returns and leave the event loop free; cancelling takes pairs out."""
         await take_turn()
-        timeout_s = check_timeout(timeout_s)
-        queries, texts = one_query(query, passages)
-        with score_span(self.model, queries, texts) as span:
-            job, places = self._submitted(queries, texts, "passages", max_length)
-            scores = self._scores(await wait_async(job, timeout_s), places)
+        pairs = CallPairs.of_query(query, passages)
+        with score_span(self.model, pairs.queries, pairs.passages) as span:
+            job, indices, timeout_s = self._submitted(pairs, max_length, timeout_s)
+            scores = self._scores(await wait_async(job, timeout_s), indices)
             span.scores(scores)
         return scores
 
@@ -193,10 +191,9 @@ class CrossEncoderScorer:
         self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
     ) -> ScoreDetails:
         """Return the scores of `ascore`, and what the call took. Identical passages count once."""
-        timeout_s = check_timeout(timeout_s)
-        queries, texts = one_query(query, passages)
-        with score_span(self.model, queries, texts) as span:
-            job, indices = self._submitted(queries, texts)
+        pairs = CallPairs.of_query(query, passages)
+        with score_span(self.model, pairs.queries, pairs.passages) as span:
+            job, indices, timeout_s = self._submitted(pairs, None, timeout_s)
             result = await wait_async(job, timeout_s)
             scores = self._scores(result, indices)
             span.scores(scores)
@@ -213,20 +210,19 @@ class CrossEncoderScorer:
         timeout_s: float | None = None,
     ) -> list[float]:
         """Return one float for each ``(query, passage)``, in the order given."""
-        timeout_s = check_timeout(timeout_s)
-        return self._scored(*check_pairs(pairs), "pairs", max_length, timeout_s)
+        return self._scored(CallPairs.of(pairs), max_length, timeout_s)
 
     def truncated(self, query: str, passages: Sequence[str]) -> list[bool]:
         """Say for each passage whether its pair would lose tokens to ``max_length``."""
-        queries, texts = one_query(query, passages)
+        pairs = CallPairs.of_query(query, passages)
         self._queue.check_usable()
         flags: list[bool] = []
-        with named_tokenising_errors(len(texts)):
-            for start in range(0, len(texts), RANGE_PAIRS):  # not all tokens at a time
+        with named_tokenising_errors(len(pairs.passages)):
+            for start in range(0, len(pairs.passages), RANGE_PAIRS):  # not all tokens at a time
                 end = start + RANGE_PAIRS
                 flags += self._loaded.encoder.truncated(
-                    queries[start:end],
-                    texts[start:end],
+                    pairs.queries[start:end],
+                    pairs.passages[start:end],
                     max_length=self.max_length,
                     windows=self._windows,
                 )
@@ -249,8 +245,7 @@ class CrossEncoderScorer:
         That is the whole passage where it fits ``max_length``, else its best window; meant for
         ``long_documents="max"``, under ``"truncate"`` it is the beginning that was kept.
         """
-        queries, texts = one_query(query, passages)
-        job, places = self._submitted(queries, texts)
+        job, indices, _ = self._submitted(CallPairs.of_query(query, passages))
         result = wait(job, None)
         texts_and_starts = zip(job.queries, job.passages, result.window_starts, strict=True)
         with named_tokenising_errors(job.n_pairs):
@@ -262,7 +257,7 @@ class CrossEncoderScorer:
             ]
         scores = self._scores(result, None)
         windows = [Window(score, *span) for score, span in zip(scores, spans, strict=True)]
-        return windows if places is None else [windows[place] for place in places]
+        return windows if indices is None else [windows[index] for index in indices]
 
     def warmup(self) -> None:
         """Run batches of a few sizes, so that the first real call finds threads and kernels ready.
@@ -314,38 +309,30 @@ class CrossEncoderScorer:
         )
 
     def _scored(
-        self,
-        queries: Sequence[str],
-        passages: Sequence[str],
-        argument: str,
-        max_length: int | None,
-        timeout_s: float | None,
+        self, pairs: CallPairs, max_length: int | None, timeout_s: float | None
     ) -> list[float]:
-        with score_span(self.model, queries, passages) as span:
-            job, places = self._submitted(queries, passages, argument, max_length)
-            scores = self._scores(wait(job, timeout_s), places)
+        with score_span(self.model, pairs.queries, pairs.passages) as span:
+            job, indices, timeout_s = self._submitted(pairs, max_length, timeout_s)
+            scores = self._scores(wait(job, timeout_s), indices)
             span.scores(scores)
         return scores
 
     def _submitted(
-        self,
-        queries: Sequence[str],
-        passages: Sequence[str],
-        argument: str = "passages",
-        max_length: int | None = None,
-    ) -> tuple[Job, list[int] | None]:
+        self, pairs: CallPairs, max_length: int | None = None, timeout_s: float | None = None
+    ) -> tuple[Job, list[int] | None, float | None]:
+        """Return the job, each pair's index in it (None: its own), and the time limit, checked."""
+        if timeout_s is not None:
+            timeout_s = check_timeout(timeout_s)
         length = self.max_length if max_length is None else self._checked_length(max_length)
-        job, places = distinct_job(
-            queries, passages, max_length=length, windows=self._windows, argument=argument
-        )
+        job, indices = pairs.job(max_length=length, windows=self._windows)
         self._queue.submit(job)
-        return job, places
+        return job, indices, timeout_s
 
-    def _scores(self, result: JobResult, places: list[int] | None) -> list[float]:
+    def _scores(self, result: JobResult, indices: list[int] | None) -> list[float]:
         scores, logits = self._rule.scores(result.logits).tolist(), result.logits.tolist()
-        if places is not None:
-            scores = [scores[place] for place in places]
-            logits = [logits[place] for place in places]
+        if indices is not None:
+            scores = [scores[index] for index in indices]
+            logits = [logits[index] for index in indices]
         return scores if self.score_unit == "logit" else Scores(scores, logits)
 
     def _checked_length(self, max_length: int | None) -> int:

@@ -44,14 +44,14 @@ def new_job(generator: random.Random) -> Job:
     return job(str(generator.randint(0, 9)), passages, max_length=generator.choice([8, 64]))
 
 
-def check(each: Job, decisions: list[float]) -> None:
+def check(each: Job, logits: list[float]) -> None:
     wanted = [expected(q, p) for q, p in zip(each.queries, each.passages, strict=True)]
-    assert decisions == wanted
+    assert logits == wanted
 
 
 def test_threads_and_tasks_with_cancellations_and_failures() -> None:  # noqa: C901
     failing = Failing(N_FAILURES)
-    replicas = [FakeReplica(failing, n_workers=2), FakeReplica(failing, runs_ahead=True)]
+    replicas = [FakeReplica(failing, n_workers=2), FakeReplica(failing, launches_async=True)]
     queue = fake_queue(*replicas, max_batch_tokens=200, max_queued_pairs=100_000)
     ends: Counter[str] = Counter()
     wrong: list[BaseException] = []

@@ -45,7 +45,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.failed = 0
         self.queue = fake_queue(
             FakeReplica(self.step_by, n_workers=2),
-            FakeReplica(self.step_by, runs_ahead=True),
+            FakeReplica(self.step_by, launches_async=True),
             max_batch_tokens=32,
             max_queued_pairs=BOUND,
         )

@@ -58,8 +58,9 @@ class Schedule:
 
         ``n_open`` is the number of calls that share the workers.
         """
-        if self._must_tokenise(n_workers):
-            return self._next_ranges()
+        free = self._free()
+        if free and self._must_tokenise(free, n_workers):
+            return self._next_ranges(free)
         if not self._ready:
             return None
         batch = heapq.heappop(self._ready)
@@ -69,14 +70,15 @@ class Schedule:
         self._now = max(self._now, batch.virtual_start) + batch.pairs.n_tokens / (n_open + 1)
         return batch
 
-    def has_work(self, *, n_workers: int) -> bool:
+    def has_work(self) -> bool:
         """Say whether there is work for one worker more."""
-        return bool(self._ready) or self._must_tokenise(n_workers)
+        return bool(self._ready or self._free())
 
-    def _must_tokenise(self, n_workers: int) -> bool:
-        free = [waiting for waiting in self._waiting.values() if not waiting.tokenising]
-        if not free:
-            return False
+    def _free(self) -> list[Waiting]:
+        """Return the jobs whose next pairs a worker may tokenise."""
+        return [waiting for waiting in self._waiting.values() if not waiting.tokenising]
+
+    def _must_tokenise(self, free: Sequence[Waiting], n_workers: int) -> bool:
         if not self._ready:
             return True
         going_on = any(waiting.n_tokenised for waiting in free)
@@ -93,10 +95,9 @@ class Schedule:
         merged = {id(batch.merged): batch.merged for batch in self._ready}
         return sum(len(each.waiting) for each in merged.values())
 
-    def _next_ranges(self) -> list[PairRange]:
-        free = [waiting for waiting in self._waiting.values() if not waiting.tokenising]
-        free.sort(key=lambda waiting: waiting.virtual_start)
-        ranges = self._planner.next_ranges(free, self._now)
+    def _next_ranges(self, free: Sequence[Waiting]) -> list[PairRange]:
+        in_turn = sorted(free, key=lambda waiting: waiting.virtual_start)
+        ranges = self._planner.next_ranges(in_turn, self._now)
         self._tokenised_last = True
         for piece in ranges:
             piece.waiting.tokenising = True

@@ -207,7 +207,7 @@ class ScoringQueue:
                     self.counters.add(queue_wait_s=sum(waiting.queue_s for waiting in begun))
                 if work is not None:
                     # One wakes the next: a worker that wakes for nothing holds up the others.
-                    if self._schedule.has_work(n_workers=len(self._workers)):
+                    if self._schedule.has_work():
                         self._changed.notify()
                     return work
                 if not wait:

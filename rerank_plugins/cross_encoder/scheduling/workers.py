@@ -47,7 +47,7 @@ class Replica(Protocol):
     """One copy of the model on one device."""
 
     n_workers: int  # threads that may run batches on it at the same time
-    runs_ahead: bool  # launch() returns before the device is done
+    launches_async: bool  # launch() returns before the device is done
     pads_to_longest: bool  # the forward pass fills up shorter pairs
 
     def launch(self, pairs: PackedPairs) -> object:
@@ -126,7 +126,7 @@ class Worker:
         elif work is not None:
             self._tokenise(work)
         # A device that runs ahead gets its next batch before we wait for this one.
-        while launched and (work is None or len(launched) > self._replica.runs_ahead):
+        while launched and (work is None or len(launched) > self._replica.launches_async):
             self._collect(*launched.popleft())
         return True
 

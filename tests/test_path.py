@@ -1,0 +1,34 @@
+"""The way of one warm call through the package, as `benchmarks.path` counts it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from benchmarks.path import Trace, traced
+
+
+@pytest.fixture(scope="module")
+def traces() -> dict[str, Trace]:
+    return traced()
+
+
+ADAPTERS = ("langchain", "llama_index")
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_warm_call_stays_in_seven_rooms(traces: dict[str, Trace], adapter: str) -> None:
+    inside = {f"cross_encoder/{name}" for name in ("scheduling", "tokens", "forward")}
+    assert set(traces[adapter].entered) == {
+        *(adapter, "adapters", "ranking", "cross_encoder"),
+        *inside,
+    }
+    assert traces[adapter].n_moves <= 45
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_no_argument_is_checked_twice(traces: dict[str, Trace], adapter: str) -> None:
+    caller = next(iter(traces[adapter].threads.values()))
+    checks = Counter(called.function for called in caller if "check" in called.function)
+    assert max(checks.values()) == 1, checks
