@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import rerank_plugins
+from rerank_plugins.errors import MissingExtraError
 
 PACKAGE = Path(rerank_plugins.__file__).parent
 DOCS = Path(__file__).parent.parent / "docs"
@@ -22,7 +23,8 @@ errors checks progress terminal shards text_files written_files models ranking o
 cross_encoder.pairs cross_encoder.tokens cross_encoder.forward cross_encoder.checkpoint
 cross_encoder.scheduling cross_encoder registry rerank_plugins adapters langchain llama_index
 faiss_documents faiss_filter faiss_vectors faiss_folder faiss remote_api remote_http remote
-evaluation plots dataset dataset_files workloads serving testing demo commands cli __main__
+evaluation plots dataset dataset_files arrow ray workloads serving testing demo commands cli
+__main__
 """
 # A pickled scorer comes back through the registry, which makes scorers.
 UP = {("cross_encoder.scorer", "registry")}
@@ -32,7 +34,9 @@ def place(module: str) -> int:
     """Return where in `ORDER` the longest name stands that ``module`` is, or is in."""
     order, parts = ORDER.split(), module.split(".")
     names = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
-    return next(order.index(name) for name in names if name in order)
+    found = [order.index(name) for name in names if name in order]
+    assert found, f"{module} has no place yet: name it in ORDER and in docs/architecture.md"
+    return found[0]
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -89,7 +93,10 @@ def documented() -> dict[str, set[str] | None]:
 
 @pytest.mark.parametrize("module", documented())
 def test_what_a_module_lists_is_what_is_documented(module: str) -> None:
-    found = importlib.import_module(module)
+    try:
+        found = importlib.import_module(module)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
     assert documented()[module] in (None, set(found.__all__))
     for value in (getattr(found, name) for name in found.__all__):
         if inspect.isclass(value) or inspect.isroutine(value):
