@@ -21,6 +21,7 @@ from benchmarks.tables.load import load_table
 from benchmarks.tables.plot import plot
 from benchmarks.tables.quality import quality_table
 from benchmarks.tables.results import Speed
+from benchmarks.tables.serving import serving_table
 from benchmarks.tables.speed import headline_table, onnx_table, peers_table, speed_table
 from benchmarks.tables.tokens import tokens_table
 
@@ -41,6 +42,7 @@ def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "memory": lambda: memory_table(speed),
         "frameworks": lambda: frameworks_table(speed),
         "load": lambda: load_table(results / "load_cpu.json"),
+        "serving": lambda: serving_table(results / "serving_cpu.json"),
         "tokens": lambda: tokens_table(results / "tokens_scifact.json"),
         "cuda": lambda: cuda_table(results / "speed_cuda.json"),
         "host": lambda: host_table(results / "host.json"),

@@ -49,7 +49,12 @@ def test_published_tables_are_made_from_the_raw_results(name: str) -> None:
 def test_tables_of_parts_that_were_not_run_say_so(tmp_path: Path) -> None:
     shutil.copy(RESULTS / "speed_cpu.json", tmp_path)
     makers = tables(tmp_path)
-    for name, command in (("load", "benchmarks.load"), ("cuda", "benchmarks.run --device cuda")):
+    commands = {
+        "load": "benchmarks.load",
+        "serving": "benchmarks.serving",
+        "cuda": "benchmarks.run --device cuda",
+    }
+    for name, command in commands.items():
         text = makers[name]()
         assert text.startswith("Not")
         assert f"`python -m {command}`" in text

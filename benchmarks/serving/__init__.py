@@ -1,0 +1,1 @@
+"""The HTTP server measured: against the scorer in this process, overloaded, left, and for long."""
