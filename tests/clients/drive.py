@@ -90,6 +90,74 @@ def voyageai(url: str, key: str) -> Rows:
     return [(row.index, row.relevance_score) for row in found.results]
 
 
+@client
+def langchain_voyageai(url: str, key: str) -> Rows:
+    from langchain_core.documents import Document
+    from langchain_voyageai import VoyageAIRerank
+
+    rerank = VoyageAIRerank(model=MODEL, api_key=key, base_url=f"{url}/v1", top_k=None)
+    found = rerank.compress_documents([Document(text) for text in DOCUMENTS], QUERY)
+    return [
+        (DOCUMENTS.index(each.page_content), each.metadata["relevance_score"]) for each in found
+    ]
+
+
+@client
+def langchain_community_jina(url: str, key: str) -> Rows:
+    from langchain_community.document_compressors import jina_rerank
+
+    jina_rerank.JINA_API_URL = f"{url}/v1/rerank"  # its only way to another address
+    found = jina_rerank.JinaRerank(model=MODEL, jina_api_key=key, top_n=3).rerank(DOCUMENTS, QUERY)
+    return [(row["index"], row["relevance_score"]) for row in found]
+
+
+def _haystack(ranker: Any) -> Rows:
+    from haystack import Document
+
+    documents = [Document(content=text) for text in DOCUMENTS]
+    found = ranker.run(query=QUERY, documents=documents)["documents"]
+    return [(DOCUMENTS.index(each.content), each.score) for each in found]
+
+
+@client
+def haystack_jina(url: str, key: str) -> Rows:
+    from haystack.utils import Secret
+    from haystack_integrations.components.rankers.jina import JinaRanker
+
+    secret = Secret.from_token(key)
+    return _haystack(JinaRanker(model=MODEL, api_key=secret, base_url=f"{url}/v1/rerank"))
+
+
+@client
+def haystack_tei(url: str, key: str) -> Rows:
+    from haystack.utils import Secret
+    from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
+
+    return _haystack(HuggingFaceTEIRanker(url=url, token=Secret.from_token(key)))
+
+
+def _rerankers(provider: str, address: str, key: str) -> Rows:
+    from rerankers.models.api_rankers import APIRanker
+
+    found = APIRanker(MODEL, key, provider, url=address).rank(QUERY, DOCUMENTS)
+    return [(DOCUMENTS.index(row.document.text), row.score) for row in found.results]
+
+
+@client
+def rerankers_cohere(url: str, key: str) -> Rows:
+    return _rerankers("cohere", f"{url}/v1/rerank", key)
+
+
+@client
+def rerankers_voyage(url: str, key: str) -> Rows:
+    return _rerankers("voyage", f"{url}/v1/rerank", key)
+
+
+@client
+def rerankers_tei(url: str, key: str) -> Rows:
+    return _rerankers("text-embeddings-inference", f"{url}/rerank", key)
+
+
 def _nodes() -> list[Any]:
     from llama_index.core.schema import NodeWithScore, TextNode
 
