@@ -86,9 +86,14 @@ def check_numbers(name: str, values: object) -> list[float]:
 
 def check_query(query: object) -> str:
     """Return ``query`` if it is a string, else raise `InvalidTypeError`."""
-    if not isinstance(query, str):
-        raise InvalidTypeError(f"query must be a string, got {shown(query)}")
-    return str.__str__(query)
+    return check_text("query", query)
+
+
+def check_text(name: str, text: object) -> str:
+    """Return ``text`` if it is a string, else raise `InvalidTypeError`."""
+    if not isinstance(text, str):
+        raise InvalidTypeError(f"{name} must be a string, got {shown(text)}")
+    return str.__str__(text)
 
 
 def check_passages(passages: object) -> list[str]:

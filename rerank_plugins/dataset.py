@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rerank_plugins.errors import DataFormatError, ScoringError
+from rerank_plugins.fingerprint import changes, fingerprint
 from rerank_plugins.progress import Progress, Silent
 from rerank_plugins.ranking import Scorer
 from rerank_plugins.shards import WHOLE, Shard
@@ -36,7 +37,6 @@ __all__ = [
 ROWS_PER_BLOCK = 4096
 MANIFEST = "_manifest.json"
 _PACKAGES = ("rerank_plugins", "torch", "transformers", "tokenizers")
-_OPTIONS = ("revision", "device", "dtype", "max_length", "long_documents")
 
 Row = dict[str, Any]
 
@@ -134,9 +134,9 @@ def rerank_rows(
 
     The texts are left out and the score is added; all other columns stay. ``_manifest.json`` says
     what scored what: going on with another model, option, input or version is a `DataFormatError`
-    that names it. A ``shard`` takes its share of the blocks, into a folder of its own in
-    ``output``; the parts of all shards, by name, are those of a single process. Raises
-    `OutputInUseError` where another process is writing.
+    that names it, also where weights or texts changed under the same name. A ``shard`` takes its
+    share of the blocks, into a folder of its own in ``output``; the parts of all shards, by name,
+    are those of a single process. Raises `OutputInUseError` where another process is writing.
     """
     columns = columns or Columns()
 
@@ -226,9 +226,7 @@ def describe(scorer: Scorer) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "model": scorer.model,
-        "score_unit": scorer.score_unit,
-        **{name: getattr(scorer, name) for name in _OPTIONS if hasattr(scorer, name)},
+        **fingerprint(scorer),
         "versions": versions,
     }
 
@@ -250,12 +248,16 @@ def _check_manifest(folder: Path, manifest: Mapping[str, Any], restart: bool) ->
     path = folder / MANIFEST
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     if path.exists() and not restart:
-        before = json.loads(path.read_text("utf-8"))
-        changed = [
-            f"{name} was {before.get(name)!r} and is {manifest.get(name)!r}"
-            for name in {**before, **manifest}
-            if before.get(name) != json.loads(text).get(name)
-        ]
+        try:
+            before = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            before = None
+        if not isinstance(before, dict):
+            raise DataFormatError(
+                f"{path} is damaged; give another output folder, or discard what is there with "
+                "--restart (restart=True)"
+            )
+        changed = changes(before, json.loads(text))
         if changed:
             raise DataFormatError(
                 f"{folder} was begun with other settings: {'; '.join(changed)}. Give another "

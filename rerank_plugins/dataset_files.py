@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from rerank_plugins.dataset import Columns, Row, Rows, write_json_lines
 from rerank_plugins.errors import DataFormatError, InvalidArgumentError, require_extra
+from rerank_plugins.fingerprint import file_digest
 from rerank_plugins.text_files import check_writable, json_object, numbered_lines
 from rerank_plugins.written_files import whole_file
 
@@ -67,7 +68,7 @@ class JsonLines:
 
     def described(self) -> dict[str, Any]:
         return {
-            path.name: {"n_rows": count, "n_bytes": path.stat().st_size}
+            path.name: {"n_rows": count, "digest": file_digest(path)}
             for path, count in zip(self._paths, self._index[0], strict=True)
         }
 
@@ -137,7 +138,7 @@ class Parquet:
 
     def described(self) -> dict[str, Any]:
         return {
-            path.name: {"n_rows": file.metadata.num_rows, "n_bytes": path.stat().st_size}
+            path.name: {"n_rows": file.metadata.num_rows, "digest": file_digest(path)}
             for path, file in zip(self._paths, self._files, strict=True)
         }
 
@@ -192,9 +193,12 @@ class RunRows:
         return self._ends[-1] if self._ends else 0
 
     def described(self) -> dict[str, Any]:
+        from rerank_plugins.evaluation.collection import digest_of
+
         return {
             "run": self._collection.run.digest,
             "corpus": self._collection.corpus.digest,
+            "queries": digest_of(dict(self._collection.queries)),
             "depth": self._collection.depth,
         }
 

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 
-from rerank_plugins.checks import check_choice, check_whole_number, shown
+from rerank_plugins.checks import check_choice, check_text, check_whole_number, shown
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, unknown_name
 from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODELS
 
@@ -81,6 +81,8 @@ class ScorerOptions:
     score_unit: ScoreUnitOption = field(
         default="auto", metadata=_told("auto, logit or probability", "UNIT")
     )
+    query_prefix: str = field(default="", metadata=_told("goes before every query", "TEXT"))
+    passage_prefix: str = field(default="", metadata=_told("goes before every passage", "TEXT"))
 
     def __post_init__(self) -> None:
         check = functools.partial(object.__setattr__, self)
@@ -88,12 +90,12 @@ class ScorerOptions:
         check("device", _device(self.device))
         check("dtype", _dtype(self.dtype))
         check("cache_folder", _path("cache_folder", self.cache_folder))
-        if self.revision is not None and not isinstance(self.revision, str):
-            raise InvalidTypeError(f"revision must be a string, got {shown(self.revision)}")
-        if self.token is not None and not isinstance(self.token, (str, bool)):
-            raise InvalidTypeError(f"token must be a string, got a {type(self.token).__name__}")
+        check("token", _token(self.token))
+        check("revision", None if self.revision is None else check_text("revision", self.revision))
         for name, choices in (("score_unit", ScoreUnitOption), ("long_documents", LongDocuments)):
             check(name, check_choice(name, getattr(self, name), get_args(choices)))
+        for name in ("query_prefix", "passage_prefix"):
+            check(name, check_text(name, getattr(self, name)))
         for name in ("local_files_only", "trust_remote_code"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidTypeError(
@@ -103,9 +105,6 @@ class ScorerOptions:
             value = getattr(self, name)
             if value is not None:
                 check(name, check_whole_number(name, value, least=1))
-        for option in fields(self):  # str's own, not a subclass of it such as NumPy's or an enum
-            if isinstance(getattr(self, option.name), str):
-                check(option.name, str.__str__(getattr(self, option.name)))
 
     def changed(self) -> dict[str, Any]:
         """Return the model, and those options that are not the default."""
@@ -164,6 +163,7 @@ def _model(model: object) -> str:
     name = os.fspath(model) if isinstance(model, os.PathLike) else model
     if not isinstance(name, str):
         raise InvalidTypeError(f"model must be a Hub id or a folder, a string; got {shown(model)}")
+    name = str.__str__(name)
     if name in EMBEDDED_MODELS:
         return name
     folder = Path(name).expanduser()
@@ -174,7 +174,15 @@ def _path(name: str, path: object) -> str | None:
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if text is not None and not isinstance(text, str):
         raise InvalidTypeError(f"{name} must be a path, got {shown(path)}")
-    return text
+    return None if text is None else str.__str__(text)
+
+
+def _token(token: object) -> str | bool | None:
+    if token is None or isinstance(token, bool):
+        return token
+    if not isinstance(token, str):  # not shown: it may be the secret in another form
+        raise InvalidTypeError(f"token must be a string, got a {type(token).__name__}")
+    return str.__str__(token)
 
 
 def _device(device: object) -> str | tuple[str, ...] | None:
@@ -202,7 +210,7 @@ def _dtype(dtype: object) -> str:
     name = _torch_name(dtype)
     if not isinstance(name, str):
         raise InvalidTypeError(f"dtype must be a name such as 'float32', got {shown(dtype)}")
-    return name
+    return str.__str__(name)
 
 
 def _torch_name(value: Any) -> Any:

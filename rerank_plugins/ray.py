@@ -32,6 +32,7 @@ from rerank_plugins.errors import (
     RerankError,
     require_extra,
 )
+from rerank_plugins.fingerprint import same
 from rerank_plugins.models import DEFAULT_MODEL
 from rerank_plugins.options import checked_options
 from rerank_plugins.progress import Progress
@@ -253,7 +254,7 @@ class _BlockScorer:
     def _score(self, block: Block) -> int:
         here = describe(self._scorer)
         for name, value in self._scored_by.items():
-            if here[name] != value:
+            if not same(here[name], value):
                 raise DataFormatError(
                     f"{name} is {here[name]!r} on this worker and {value!r} on the first; give "
                     "all machines the same versions and devices"

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import rerank_plugins
 from rerank_plugins import EMBEDDED_MODEL, rank, shared_scorer
 from rerank_plugins.cli import COMMANDS, main
+from rerank_plugins.options import ScorerOptions
 
 QUERY = "how do plants make sugar from light"
 PASSAGES = [
@@ -241,3 +243,31 @@ def test_a_misspelt_model_is_answered_with_the_known_one(
 ) -> None:
     assert main(["rerank", "-q", "x", "-m", "embeded", str(passages_file)]) == 1
     assert "did you mean 'embedded'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["rerank", "rerank-dataset", "evaluate"])
+def test_the_options_of_a_scorer_are_options_of_the_commands(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = capsys.readouterr().out
+    left_out = {"model", "token", "max_queued_pairs"}
+    for option in {field.name for field in fields(ScorerOptions)} - left_out:
+        assert f"--{option.replace('_', '-')}" in told
+
+
+def test_the_unit_and_the_prefixes_reach_the_scorer(
+    passages_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--query-prefix", "a list ", "--passage-prefix", "of things: "]
+    given = ["rerank", "-q", "x", "-j", "-d", "cpu", "--score-unit", "probability", *words]
+    assert main([*given, str(passages_file)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["score_unit"] == "probability"
+    scorer = shared_scorer("embedded", device="cpu", score_unit="probability")
+    for row in answer["ranking"]:
+        [expected] = scorer.score("a list x", ["of things: " + row["passage"]])
+        assert row["score"] == pytest.approx(expected, abs=1e-6)
+    assert main([*given[:7], "sigmoid", str(passages_file)]) == 1
+    assert "score_unit must be one of auto, logit, probability" in capsys.readouterr().err

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +95,74 @@ def test_going_on_under_another_setting_is_refused_by_name(tmp_path: Path) -> No
     manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
     assert manifest["model"] == "other"
     assert manifest["versions"]["rerank_plugins"]
+
+
+@pytest.mark.parametrize("fault", ["weights", "text"])
+def test_what_changed_under_its_name_is_refused_too(tmp_path: Path, fault: str) -> None:
+    class Retrained(Overlap):
+        def score(self, query: str, passages: Sequence[str]) -> list[float]:
+            return [score + 1.0 for score in super().score(query, passages)]
+
+    rerank_rows(Overlap(), pairs(tmp_path), tmp_path / "out")
+    before = written(tmp_path / "out")
+    rows = pairs(tmp_path)
+    if fault == "text":
+        path = tmp_path / "a.jsonl"
+        path.write_text(path.read_text().replace("red", "RED"))
+    with pytest.raises(DataFormatError, match="probe was" if fault == "weights" else "input was"):
+        rerank_rows(Retrained() if fault == "weights" else Overlap(), rows, tmp_path / "out")
+    assert written(tmp_path / "out") == before
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    rerank_rows(Overlap(), pairs(tmp_path), tmp_path / "out")
+    (tmp_path / "out" / "_manifest.json").write_bytes(b'{"model": \xff')
+    with pytest.raises(DataFormatError, match=r"_manifest\.json is damaged"):
+        rerank_rows(Overlap(), pairs(tmp_path), tmp_path / "out")
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from evaluation_files import Overlap
+from rerank_plugins import dataset
+from rerank_plugins.dataset_files import JsonLines
+folder, place, countdown = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+dataset.ROWS_PER_BLOCK = 4
+def counted(function, before):
+    def call(*args):
+        global countdown
+        countdown -= 1
+        if countdown < 0 and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = function(*args)
+        if countdown < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+    return call
+scorer = Overlap()
+if place == "score":
+    scorer.score = counted(scorer.score, True)
+else:
+    os.replace = counted(os.replace, place == "before")
+rows = JsonLines([folder / "a.jsonl", folder / "b.jsonl"], dataset.Columns())
+dataset.rerank_rows(scorer, rows, folder / "out")
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "countdown"), [("score", 5), ("before", 0), ("before", 2), ("after", 0), ("after", 3)]
+)
+def test_a_killed_process_is_gone_on_with(tmp_path: Path, place: str, countdown: int) -> None:
+    rows = pairs(tmp_path)
+    command = [sys.executable, "-c", _KILLED, str(tmp_path), place, str(countdown)]
+    path = [str(Path(__file__).parent), *sys.path]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(path)})
+    assert killed.returncode == -signal.SIGKILL
+    rerank_rows(Overlap(), rows, tmp_path / "out")
+    rerank_rows(Overlap(), rows, tmp_path / "once")
+    assert written(tmp_path / "out") == written(tmp_path / "once")
+    assert not [path for path in (tmp_path / "out").iterdir() if "partial" in path.name]
 
 
 def test_a_row_without_text_has_no_score_and_is_counted(tmp_path: Path) -> None:

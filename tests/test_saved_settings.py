@@ -88,6 +88,11 @@ def test_a_default_prompt_goes_before_every_query(saved: Path) -> None:
     )
     assert np.abs(ours(saved) - before).max() > 1e-3
     assert_equal(saved)
+    with (
+        CrossEncoderScorer(str(saved), device="cpu") as plain,
+        CrossEncoderScorer(str(saved), device="cpu", query_prefix="river ") as prefixed,
+    ):  # the saved prompt goes before the prefix too
+        assert prefixed.score("a", ["b"]) == pytest.approx(plain.score("river a", ["b"]), abs=1e-5)
 
 
 @pytest.mark.parametrize(

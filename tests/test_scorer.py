@@ -138,6 +138,34 @@ def test_a_smaller_max_length_holds_for_one_call(folder: str, scorer: CrossEncod
     assert scorer.score(QUERY, texts) != pytest.approx(expected, abs=1e-5)
 
 
+def test_prefixes_go_before_what_the_model_reads(folder: str, scorer: CrossEncoderScorer) -> None:
+    texts = passages(20)
+    prefixes = {"query_prefix": "read: ", "passage_prefix": "of the file "}
+    with CrossEncoderScorer(folder, device="cpu", **prefixes) as prefixed:  # type: ignore[arg-type]
+        expected = scorer.score("read: " + QUERY, ["of the file " + text for text in texts])
+        assert prefixed.score(QUERY, texts) == pytest.approx(expected, abs=1e-5)
+        assert prefixed.score_pairs([(QUERY, texts[0])]) == pytest.approx(expected[:1], abs=1e-5)
+        long = ["a " * n for n in range(470, 520)]
+        cut = scorer.truncated("read: " + QUERY, ["of the file " + text for text in long])
+        assert prefixed.truncated(QUERY, long) == cut
+        assert scorer.truncated(QUERY, long) != cut
+        copy = pickle.loads(pickle.dumps(prefixed))
+        assert (copy.options.query_prefix, copy.options.passage_prefix) == tuple(prefixes.values())
+        copy.close()
+
+
+def test_windows_of_a_prefixed_passage_are_of_the_passage_given(folder: str) -> None:
+    options: dict[str, Any] = {"device": "cpu", "max_length": 32, "long_documents": "max"}
+    texts = ["a", *passages(3, most=200)]
+    with (
+        CrossEncoderScorer(folder, **options) as plain,
+        CrossEncoderScorer(folder, **options, passage_prefix="file ") as prefixed,
+    ):
+        expected = plain.best_windows(QUERY, ["file " + text for text in texts])
+        spans = [(max(0, start - 5), max(0, end - 5)) for _, start, end in expected]
+        assert [tuple(found[1:]) for found in prefixed.best_windows(QUERY, texts)] == spans
+
+
 def test_windows_score_a_passage_by_its_best_part(folder: str) -> None:
     texts = passages(6, most=300)
     with CrossEncoderScorer(folder, device="cpu", max_length=64, long_documents="max") as scorer:

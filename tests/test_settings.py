@@ -33,6 +33,8 @@ OPTIONS: dict[str, Any] = {
     "local_files_only": True,
     "cache_folder": "models",
     "trust_remote_code": True,
+    "query_prefix": "query: ",
+    "passage_prefix": "passage: ",
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rerank_plugins.commands.display import CommandProgress, print_json, wide_console
+from rerank_plugins.commands.scorer import add_scorer_options, scorer_options
 from rerank_plugins.errors import InvalidArgumentError, require_extra
 from rerank_plugins.models import EMBEDDED_MODEL
 from rerank_plugins.ranking import Scorer
@@ -88,12 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="add a row for each model plus the first stage's scores, the weight fitted on one "
         "half of the queries and used on the other, both ways round",
     )
-    scorer = parser.add_argument_group("how the models run")
-    scorer.add_argument(
-        "-d", "--device", help="cpu, cuda, cuda:1, mps (default: the best there is)"
-    )
-    scorer.add_argument("--dtype", help="float32, float16, bfloat16, int8 (default: auto)")
-    scorer.add_argument("--max-length", type=int, metavar="TOKENS", help="a pair's length at most")
+    add_scorer_options(parser)
     out = parser.add_argument_group("output")
     out.add_argument(
         "-o",
@@ -206,11 +202,7 @@ def _collection(arguments: argparse.Namespace, progress: CommandProgress) -> Col
 
 def _scorers(arguments: argparse.Namespace) -> Iterator[Scorer]:
     """Yield one scorer after the other, each closed before the next is loaded."""
-    options = {
-        name: getattr(arguments, name)
-        for name in ("device", "dtype", "max_length")
-        if getattr(arguments, name) is not None
-    }
+    options = scorer_options(arguments)
     for model in arguments.model or [EMBEDDED_MODEL]:
         scorer = shared_scorer(model, **options)
         try:

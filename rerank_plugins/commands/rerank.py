@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_plugins.commands.display import CommandProgress, print_json, write_out
+from rerank_plugins.commands.scorer import add_scorer_options, scorer_options
 from rerank_plugins.errors import DataFormatError, InvalidArgumentError
 from rerank_plugins.models import EMBEDDED_MODEL
 from rerank_plugins.progress import Progress
@@ -65,10 +66,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=EMBEDDED_MODEL,
         help=f"a Hub id, a local folder or '{EMBEDDED_MODEL}' (default)",
     )
-    parser.add_argument(
-        "-d", "--device", help="cpu, cuda, cuda:1, mps (default: the best there is)"
-    )
     parser.add_argument("-j", "--json", action="store_true", help="print the ranking as JSON")
+    add_scorer_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError("--query is empty; give the text of a question")
     check_writable(arguments.query, "--query", "command line")
     given = _read(arguments.file, arguments.jsonl)
-    scorer = shared_scorer(arguments.model, device=arguments.device)
+    scorer = shared_scorer(arguments.model, **scorer_options(arguments))
     passages = [row.passage for row in given]
     with CommandProgress() as progress:
         stepwise = _Stepwise(scorer, progress)

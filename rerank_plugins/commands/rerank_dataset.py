@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from rerank_plugins.commands.display import CommandProgress
+from rerank_plugins.commands.scorer import add_scorer_options, scorer_options
 from rerank_plugins.dataset import Columns, Rows, rerank_rows
 from rerank_plugins.dataset_files import RunRows, rows_of
 from rerank_plugins.errors import InvalidArgumentError
@@ -50,10 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", metavar="I/N", help="the I-th of N shares of the rows")
     parser.add_argument("--restart", action="store_true", help="discard what was scored before")
     parser.add_argument("-m", "--model", default=EMBEDDED_MODEL, help="Hub id, folder, 'embedded'")
-    parser.add_argument("--revision", help="of a Hub id: branch, tag or commit")
-    parser.add_argument("-d", "--device", help="cpu, cuda, mps (default: the best there is)")
-    parser.add_argument("--dtype", default="auto", help="float32, float16, bfloat16 or int8")
-    parser.add_argument("--max-length", type=int, metavar="TOKENS", help="a pair's length at most")
+    add_scorer_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,13 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         score=arguments.score_column,
     )
     rows = _rows(arguments, columns)
-    scorer = shared_scorer(
-        arguments.model,
-        revision=arguments.revision,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        max_length=arguments.max_length,
-    )
+    scorer = shared_scorer(arguments.model, **scorer_options(arguments))
     with CommandProgress() as progress:
         summary = rerank_rows(
             scorer,

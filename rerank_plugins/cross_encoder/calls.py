@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rerank_plugins.checks import check_pairs, check_passages, check_query
 from rerank_plugins.cross_encoder.scheduling.job import Job
@@ -39,6 +39,19 @@ class CallPairs:
         """Return ``pairs``, each a query and a passage; raises `InvalidTypeError`."""
         queries, passages = check_pairs(pairs)
         return cls(tuple(queries), tuple(passages), "pairs")
+
+    def prefixed(self, query_prefix: str, passage_prefix: str) -> CallPairs:
+        """Return the pairs behind these prefixes."""
+        if not query_prefix and not passage_prefix:
+            return self
+        queries, passages = self.queries, self.passages
+        if query_prefix:
+            # One object for each query: pairs of one query are recognised by it.
+            texts = {query: query_prefix + query for query in dict.fromkeys(queries)}
+            queries = tuple(texts[query] for query in queries)
+        if passage_prefix:
+            passages = tuple(passage_prefix + passage for passage in passages)
+        return replace(self, queries=queries, passages=passages)
 
     def job(self, *, max_length: int, windows: bool) -> tuple[Job, list[int] | None]:
         """Return the job of the distinct pairs, and each pair's index in it (None: its own).

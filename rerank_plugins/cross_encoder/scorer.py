@@ -67,6 +67,8 @@ class CrossEncoderScorer:
     - ``score_unit``: ``"auto"`` is what the model's config declares; ``"logit"`` the number itself
       (of two labels, the log-odds); ``"probability"`` its sigmoid (of two labels, the softmax).
       `rank` orders by the logit in either unit.
+    - ``query_prefix``, ``passage_prefix``: what goes before every query and passage that the model
+      reads, such as ``"query: "``. A prompt that the model was saved with goes before both.
     - ``max_queued_pairs``: how many pairs may wait; a call that would pass this is refused whole,
       with `OverloadedError`. One larger than the bound runs when nothing waits. None: no bound.
 
@@ -214,7 +216,7 @@ class CrossEncoderScorer:
 
     def truncated(self, query: str, passages: Sequence[str]) -> list[bool]:
         """Say for each passage whether its pair would lose tokens to ``max_length``."""
-        pairs = CallPairs.of_query(query, passages)
+        pairs = self._prefixed(CallPairs.of_query(query, passages))
         self._queue.check_usable()
         flags: list[bool] = []
         with named_tokenising_errors(len(pairs.passages)):
@@ -256,7 +258,11 @@ class CrossEncoderScorer:
                 for query, passage, start in texts_and_starts
             ]
         scores = self._scores(result, None)
-        windows = [Window(score, *span) for score, span in zip(scores, spans, strict=True)]
+        n_prefix = len(self.options.passage_prefix)
+        windows = [
+            Window(score, *(max(0, place - n_prefix) for place in span))
+            for score, span in zip(scores, spans, strict=True)
+        ]
         return windows if indices is None else [windows[index] for index in indices]
 
     def warmup(self) -> None:
@@ -324,9 +330,13 @@ class CrossEncoderScorer:
         if timeout_s is not None:
             timeout_s = check_timeout(timeout_s)
         length = self.max_length if max_length is None else self._checked_length(max_length)
-        job, indices = pairs.job(max_length=length, windows=self._windows)
+        job, indices = self._prefixed(pairs).job(max_length=length, windows=self._windows)
         self._queue.submit(job)
         return job, indices, timeout_s
+
+    def _prefixed(self, pairs: CallPairs) -> CallPairs:
+        """Return what the model reads of each pair, before its own prompt is added."""
+        return pairs.prefixed(self.options.query_prefix, self.options.passage_prefix)
 
     def _scores(self, result: JobResult, indices: list[int] | None) -> list[float]:
         scores, logits = self._rule.scores(result.logits).tolist(), result.logits.tolist()

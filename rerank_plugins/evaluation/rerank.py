@@ -11,6 +11,7 @@ from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.evaluation.collection import Collection, digest_of
 from rerank_plugins.evaluation.resume import QueryTime, UnfinishedRun
 from rerank_plugins.evaluation.trec import Run, trec_lines
+from rerank_plugins.fingerprint import fingerprint
 from rerank_plugins.progress import Progress, Silent
 from rerank_plugins.ranking import Scorer, rank
 
@@ -101,29 +102,13 @@ def rerank_to_file(
     return done
 
 
-_PROBE = (
-    "how do vaccines work",
-    [
-        "A vaccine trains the immune system to recognise a pathogen before it is met.",
-        "How the tides work: the Moon pulls on the water of the oceans.",
-        "work",
-    ],
-)
-
-
 def _tag(model: str) -> str:
     return "-".join(model.split()) or "model"
 
 
 def _settings(scorer: Scorer, collection: Collection) -> dict[str, Any]:
     """Everything that scores depend on, by name, so that a change can be named too."""
-    settings: dict[str, Any] = {"model": scorer.model, "score_unit": scorer.score_unit}
-    for name in ("device", "dtype", "max_length"):
-        if hasattr(scorer, name):
-            settings[name] = getattr(scorer, name)
-    # A model can change under its name; then these scores change.
-    return settings | {
-        "probe": scorer.score(*_PROBE),
+    return fingerprint(scorer) | {
         "depth": collection.depth,
         "shard": str(collection.shard),
         "run": collection.run.digest,

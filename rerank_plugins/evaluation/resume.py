@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rerank_plugins.errors import DataFormatError
+from rerank_plugins.fingerprint import changes
 from rerank_plugins.written_files import PARTIAL, synced, write_text
 
 __all__ = ["QueryTime", "UnfinishedRun"]
@@ -111,11 +111,8 @@ class UnfinishedRun:
     def _check_settings(self, before: Any) -> None:
         if not isinstance(before, dict):
             raise self._damaged(1)
-        changed = [
-            f"{name} was {before.get(name)!r} and is {self.settings.get(name)!r}"
-            for name in {**before, **self.settings}
-            if not _same(before.get(name), self.settings.get(name))
-        ]
+        # As they would be read back: a tuple is a list there.
+        changed = changes(before, json.loads(json.dumps(self.settings)))
         if changed:
             raise DataFormatError(
                 f"{self.run_path} was begun with other settings: {'; '.join(changed)}. Give "
@@ -127,11 +124,3 @@ class UnfinishedRun:
             f"{self.path}:{number}: not a line that an evaluation wrote; give another output "
             "folder, or discard what is there with --restart (restart=True)"
         )
-
-
-def _same(before: Any, now: Any) -> bool:
-    """Compare two settings; scores may differ by what rounding to another dtype's digits does."""
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        pairs = zip(before, now, strict=True)
-        return all(math.isclose(left, right, rel_tol=0.01, abs_tol=0.02) for left, right in pairs)
-    return bool(before == now)
