@@ -1,4 +1,4 @@
-# make demo          set up .venv and run the main job
+# make demo          set up .venv and run the demo (1.4 GB and some minutes at first)
 # make check         format, lint, types and every test that is not slow: a minute or two
 # make test          set up what is missing, then lint, types and all tests
 # make clients       ask our server through other projects' clients, in an environment of theirs
@@ -6,6 +6,7 @@
 # make linkcheck     ask every address in it (needs a network)
 # make lint          lint and types alone
 # make notebooks     run the notebooks and keep their outputs
+# make figures       measure the embedded models again: demo.json, tables, models.json, notebooks
 # make constraints   write the tested versions down again
 #
 # PYTHON names another interpreter, ARGS the demo's arguments:
@@ -16,7 +17,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo check test clients docs linkcheck lint notebooks constraints
+.PHONY: demo check test clients docs linkcheck lint notebooks figures constraints
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/rerank-plugins demo $(ARGS)
@@ -42,6 +43,12 @@ linkcheck: $(VENV)/dev.stamp
 	$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
 notebooks: $(VENV)/dev.stamp
+	$(BIN)/python notebooks/run.py
+
+figures: $(VENV)/dev.stamp
+	$(BIN)/rerank-plugins demo --json > demo.tmp
+	mv demo.tmp benchmarks/results/demo.json
+	$(BIN)/python -m benchmarks.report
 	$(BIN)/python notebooks/run.py
 
 constraints: $(VENV)/dev.stamp

@@ -1,7 +1,9 @@
 """Tables and a plot from the raw results: ``python -m benchmarks.report [--check]``.
 
-The README's blocks between ``<!-- table: NAME -->`` and ``<!-- /table -->`` are written from
-``benchmarks/results/``; ``--check`` writes nothing and fails where they disagree.
+The blocks between ``<!-- table: NAME -->`` and ``<!-- /table -->`` of the READMEs and the model
+cards, and the embedded models' quality in ``models.json``, are written from the raw files in
+``benchmarks/results/`` and ``training/results/``; ``--check`` writes nothing and fails where they
+disagree.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ from benchmarks.tables.growth import frameworks_table, growth_table, memory_tabl
 from benchmarks.tables.host import host_table
 from benchmarks.tables.load import load_table
 from benchmarks.tables.plot import plot
-from benchmarks.tables.quality import quality_table
+from benchmarks.tables.quality import MODELS, demo_table, models_with_quality, quality_table
 from benchmarks.tables.results import Speed
 from benchmarks.tables.serving import serving_table
 from benchmarks.tables.speed import headline_table, onnx_table, peers_table, speed_table
 from benchmarks.tables.tokens import tokens_table
 
 ROOT = Path(__file__).parent.parent
-FILES = ("README.md", "benchmarks/README.md")
+FILES = (
+    "README.md",
+    "benchmarks/README.md",
+    "rerank_plugins/embedded/README.md",
+    "rerank_plugins/embedded_l6/README.md",
+)
 
 
 def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
@@ -34,6 +41,7 @@ def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
     return {
         "quality": quality_table,
         "headline": lambda: headline_table(speed),
+        "demo": demo_table,
         "speed": lambda: speed_table(speed),
         "peers": lambda: peers_table(speed),
         "onnx": lambda: onnx_table(Speed(results / "speed_cpu_onnx.json")),
@@ -73,6 +81,11 @@ def main() -> int:
             stale.append(name)
             if not check:
                 path.write_text(filled(text, makers), encoding="utf-8")
+    models = MODELS.read_text(encoding="utf-8")
+    if models_with_quality(models) != models:
+        stale.append(str(MODELS.relative_to(ROOT)))
+        if not check:
+            MODELS.write_text(models_with_quality(models), encoding="utf-8")
     if not check:
         plot(Speed(RESULTS / "speed_cpu.json"), RESULTS / "speed_cpu.svg")
         return 0

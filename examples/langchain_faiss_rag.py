@@ -2,8 +2,8 @@
 
     python examples/langchain_faiss_rag.py "How do I keep a list sorted while I add to it?"
 
-FAISS finds 50 passages, the cross-encoder keeps the best 4, and a language model answers from
-them. RERANK_MODEL names another cross-encoder than the embedded one. OPENAI_BASE_URL,
+FAISS finds 50 passages, the cross-encoder and FAISS together keep the best 4, and a language model
+answers from them. RERANK_MODEL names another cross-encoder than the embedded one. OPENAI_BASE_URL,
 OPENAI_API_KEY and OPENAI_MODEL name the language model; without them the prompt is printed.
 """
 
@@ -17,10 +17,7 @@ import urllib.request
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 
-from rerank_plugins.demo.corpus import read_corpus
-from rerank_plugins.demo.embedding import LatentSemanticEmbedding
-from rerank_plugins.demo.langchain_pipeline import LangChainEmbedding
-from rerank_plugins.faiss import FaissVectorStore
+from rerank_plugins.demo.first_stage import first_stage
 from rerank_plugins.langchain import CrossEncoderRerank
 
 QUESTION = "I open a variable number of files and need all of them closed at the end"
@@ -28,12 +25,11 @@ QUESTION = "I open a variable number of files and need all of them closed at the
 
 def build_retriever() -> Runnable[str, list[Document]]:
     """Return a retriever of two stages."""
-    passages = read_corpus()
-    texts = [passage.text for passage in passages]
-    embedding = LangChainEmbedding(LatentSemanticEmbedding(texts))
-    store = FaissVectorStore.from_texts(texts, embedding, ids=[passage.id for passage in passages])
-    rerank = CrossEncoderRerank(model=os.environ.get("RERANK_MODEL", "embedded"), top_n=4)
-    return rerank.over(store.as_retriever(search_kwargs={"k": 50}))
+    store = first_stage()  # a FaissVectorStore; its vectors are made once and kept
+    rerank = CrossEncoderRerank(
+        model=os.environ.get("RERANK_MODEL", "embedded"), top_n=4, first_stage_weight=0.5
+    )
+    return rerank.over(store.as_retriever(search_kwargs={"k": 50, "score_key": "score"}))
 
 
 def build_prompt(question: str, documents: list[Document]) -> str:

@@ -2,8 +2,8 @@
 
     python examples/llama_index_faiss_rag.py "How do I keep a list sorted while I add to it?"
 
-FAISS finds 50 passages, the cross-encoder keeps the best 4, and a language model answers from
-them. RERANK_MODEL names another cross-encoder than the embedded one. OPENAI_BASE_URL,
+FAISS finds 50 passages, the cross-encoder and FAISS together keep the best 4, and a language model
+answers from them. RERANK_MODEL names another cross-encoder than the embedded one. OPENAI_BASE_URL,
 OPENAI_API_KEY and OPENAI_MODEL name the language model; without them the prompt is printed.
 """
 
@@ -14,27 +14,23 @@ import os
 import sys
 import urllib.request
 
-import faiss
-from llama_index.core import StorageContext, VectorStoreIndex
-from llama_index.core.schema import NodeWithScore, TextNode
-from llama_index.vector_stores.faiss import FaissVectorStore
+from llama_index.core.schema import NodeWithScore
 
-from rerank_plugins.demo.corpus import read_corpus
-from rerank_plugins.demo.embedding import N_DIMENSIONS, LatentSemanticEmbedding
-from rerank_plugins.demo.llama_index_pipeline import LlamaIndexEmbedding
+from rerank_plugins.demo.first_stage import first_stage
+from rerank_plugins.demo.llama_index_pipeline import vector_store_index
 from rerank_plugins.llama_index import CrossEncoderRerank
 
 QUESTION = "I open a variable number of files and need all of them closed at the end"
 
 
-def build_index() -> VectorStoreIndex:
-    """Return the first stage."""
-    passages = read_corpus()
-    embedding = LlamaIndexEmbedding(LatentSemanticEmbedding([row.text for row in passages]))
-    nodes = [TextNode(id_=passage.id, text=passage.text) for passage in passages]
-    store = FaissVectorStore(faiss.IndexFlatIP(N_DIMENSIONS))
-    storage = StorageContext.from_defaults(vector_store=store)
-    return VectorStoreIndex(nodes, storage_context=storage, embed_model=embedding)
+def retrieve(question: str) -> list[NodeWithScore]:
+    """Return the best nodes of two stages."""
+    index = vector_store_index(first_stage())  # LlamaIndex's FaissVectorStore; made once and kept
+    rerank = CrossEncoderRerank(
+        model=os.environ.get("RERANK_MODEL", "embedded"), top_n=4, first_stage_weight=0.5
+    )
+    nodes = index.as_retriever(similarity_top_k=50).retrieve(question)
+    return rerank.postprocess_nodes(nodes, query_str=question)
 
 
 def build_prompt(question: str, nodes: list[NodeWithScore]) -> str:
@@ -64,9 +60,7 @@ def ask(prompt: str) -> str:
 
 def main() -> None:
     question = " ".join(sys.argv[1:]) or QUESTION
-    rerank = CrossEncoderRerank(model=os.environ.get("RERANK_MODEL", "embedded"), top_n=4)
-    nodes = build_index().as_retriever(similarity_top_k=50).retrieve(question)
-    prompt = build_prompt(question, rerank.postprocess_nodes(nodes, query_str=question))
+    prompt = build_prompt(question, retrieve(question))
     if "OPENAI_BASE_URL" in os.environ:
         print(ask(prompt))
     else:

@@ -262,6 +262,21 @@ class FaissVectorStore(VectorStore):
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         return self.get_by_ids(ids)
 
+    def get_vectors_by_ids(self, ids: Sequence[str], /) -> Vectors:
+        """Return the vectors of these documents, (n_ids, dimension), float32, each of length 1.
+
+        Raises `InvalidArgumentError` for an id that is not in the store.
+        """
+        names = checked_ids(ids)
+        with self._lock:
+            self._tidy()
+            for name in names:
+                if name not in self._rows:
+                    raise InvalidArgumentError(f"no document has the id {name!r:.60}")
+            vectors = [self._index.reconstruct(self._rows[name][0]) for name in names]
+            dimension = self._index.d if self._index is not None else 0
+        return np.array(vectors, dtype=np.float32).reshape(-1, dimension)
+
     def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
         """Return the ``k`` nearest documents, best first."""
         return _documents(self.similarity_search_with_score(query, k, **kwargs))

@@ -14,7 +14,7 @@ __all__ = ["Vectors", "most_diverse", "unit_vectors"]
 Vectors = NDArray[np.float32]
 
 
-def unit_vectors(embeddings: Sequence[Sequence[float]]) -> Vectors:
+def unit_vectors(embeddings: Sequence[Sequence[float]] | Vectors) -> Vectors:
     """Return the vectors as an (n, dimension) array, each of length 1, or 0 if it was 0."""
     try:
         with np.errstate(over="ignore"):  # found below, as an infinite number

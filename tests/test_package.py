@@ -89,8 +89,10 @@ def test_the_wheel_holds_what_the_package_reads(wheel_names: set[str], name: str
     assert name in wheel_names
 
 
-def test_the_wheel_holds_the_judged_questions(wheel_names: set[str]) -> None:
-    assert any(name.endswith("questions.jsonl") for name in wheel_names)
+def test_the_wheel_holds_the_demos_corpus_and_not_its_maker(wheel_names: set[str]) -> None:
+    data = {name.partition("demo/data/")[2] for name in wheel_names if "demo/data/" in name}
+    assert data == {"corpus.jsonl.gz", "qrels.txt", "queries.jsonl"}
+    assert not any("demo_corpus" in name for name in wheel_names)
 
 
 def test_the_wheel_holds_no_tests_and_no_work_files(wheel_names: set[str]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from rerank_plugins.demo.corpus import read_corpus
+from rerank_plugins.demo.collection import read_demo
 
 
 def copied(texts: Sequence[str]) -> list[str]:
@@ -37,8 +36,8 @@ def hard_texts(count: int, seed: int = 0) -> list[str]:
 def passages(corpus: Path | None, count: int) -> tuple[str, list[str]]:
     """Return a name and ``count`` texts, cut to between 150 and 700 characters."""
     if corpus is None:
-        source = f"documentation of Python {platform.python_version()}"
-        texts = [passage.text for passage in read_corpus()]
+        source = "Python's documentation, as the demo has it"
+        texts = [passage.text for passage in read_demo().passages]
     else:
         rows = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
         source = f"{corpus.parent.name}/{corpus.name}"

@@ -1,4 +1,5 @@
-"""The demo: questions about Python, answered from the documentation that Python carries with it.
+"""The demo: questions about Python, answered from its documentation.
 
-FAISS finds 50 passages for a question, the cross-encoder reranks them, in LangChain or LlamaIndex.
+FAISS over a bi-encoder finds 50 passages for a question and cross-encoders rerank them, in
+LangChain or LlamaIndex. The corpus is frozen: ``data/`` holds it in BEIR's form.
 """

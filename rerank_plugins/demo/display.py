@@ -1,144 +1,152 @@
-"""The demo on a terminal."""
+"""The demo on a terminal of 80 columns or more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TypeVar
+import re
+from collections.abc import Mapping, Sequence
 
-from rich.bar import Bar
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from rerank_plugins.demo.pipeline import Answer, Hit
-from rerank_plugins.demo.report import MEASURES, STAGES, Quality, Report
-
-T = TypeVar("T")
+from rerank_plugins.demo.pipeline import FIRST_STAGE, FUSED, Answer, Found
+from rerank_plugins.demo.quality import MEASURES, SystemQuality, first_relevant
+from rerank_plugins.terminal import harmless
 
 N_ROWS = 5
-BAR_WIDTH = 8
-FRAMEWORK_NAMES = {"langchain": "LangChain", "llama-index": "LlamaIndex"}
-_STAGE_NAMES = {"first_stage": "first stage: FAISS", "reranked": "reranked: cross-encoder"}
 _MARKS = {0: " ", 1: "○", 2: "●"}
 
 
 class Display:
-    """Tables on standard output, progress on standard error."""
+    """Tables on standard output; ``width`` None takes the terminal's, or 100 into a pipe."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        """With ``quiet`` only progress is shown."""
-        console = Console(quiet=quiet)
-        # Into a pipe there is no window to fit.
-        self._console = console if console.is_terminal else Console(quiet=quiet, width=120)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
+    def __init__(self, *, quiet: bool = False, width: int | None = None) -> None:
+        console = Console(quiet=quiet, width=width)
+        if width is None and not console.is_terminal:
+            console = Console(quiet=quiet, width=100)
+        self._console = console
 
-    def track(self, items: Sequence[T], description: str) -> Iterator[T]:
-        """Yield ``items`` under a progress bar."""
-        with self._progress:
-            task = self._progress.add_task(description, total=len(items))
-            try:
-                for item in items:
-                    yield item
-                    self._progress.advance(task)
-            finally:
-                self._progress.remove_task(task)
-
-    def track_files(self, files: Sequence[Path], description: str) -> Iterable[Path]:
-        return self.track(files, description)
-
-    @contextmanager
-    def step(self, description: str) -> Iterator[None]:
-        """Show a spinner during a step whose length nobody knows."""
-        with Console(stderr=True).status(description):
-            yield
-
-    def header(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
-
-    def setting(self, report: Report) -> None:
-        """Print what is searched, with what, and how long it took to get ready."""
-        seconds = report.seconds
-        for name, value in (
-            ("passages", f"{report.n_passages:,} of Python's own documentation"),
-            ("first stage", f"FAISS over {report.embedding}, best {report.top_k}"),
-            ("reranker", f"{report.model} on {report.device}, scores are {report.score_unit}s"),
-            ("getting ready", ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items())),
-        ):
-            line = Text(f"{name:>14}  ", style="dim")
-            self._console.print(line.append(value, style="default"), highlight=False)
-
-    def answer(self, answer: Answer, relevance: Mapping[str, int]) -> None:
-        """Print both rankings of one question side by side."""
-        table = Table(title=Text(answer.query, style="bold"), title_justify="left", expand=True)
-        table.add_column("#", justify="right", width=2)
-        table.add_column("first stage: FAISS", ratio=1, no_wrap=True)
-        table.add_column("score", width=BAR_WIDTH)
-        table.add_column("reranked: cross-encoder", ratio=1, no_wrap=True)
-        table.add_column("score", width=BAR_WIDTH)
-        table.add_column("was", justify="right", width=3)
-        before = {hit.id: rank for rank, hit in enumerate(answer.first_stage, start=1)}
-        pairs = list(zip(answer.first_stage, answer.reranked, strict=True))[:N_ROWS]
-        for rank, (old, new) in enumerate(pairs, start=1):
-            table.add_row(
-                str(rank),
-                _source(old, relevance),
-                _bar(old, answer.first_stage),
-                _source(new, relevance),
-                _bar(new, answer.reranked),
-                Text(str(before[new.id]), style="green" if before[new.id] > rank else "dim"),
-            )
-        table.caption = (
-            f"found in {answer.retrieve_ms:.0f} ms, {len(answer.reranked)} reranked in "
-            f"{answer.rerank_ms:.0f} ms; bars go from the worst of them to the best"
-        )
-        table.caption_justify = "left"
-        self._console.print()
-        self._console.print(table)
-
-    def marks(self) -> None:
-        self._console.print("● judged as answering, ○ as helping", style="dim")
-
-    def quality(self, quality: Quality, report: Report) -> None:
-        """Print the measures of both stages over all judged questions."""
-        table = Table(title=f"All {quality.n_queries} judged questions", title_justify="left")
-        table.add_column("")
-        for name in MEASURES:
-            table.add_column(name, justify="right")
-        for stage in STAGES:
-            values = quality.values[stage]
-            table.add_row(_STAGE_NAMES[stage], *(f"{values[name]:.3f}" for name in MEASURES))
-        self._console.print()
-        self._console.print(table)
-        lines = [
-            f"Both rank the first stage's best {quality.depth}, which hold "
-            f"{quality.retrieved_share:.0%} of a question's judged passages on average; the others "
-            "count as missed. Passages without a judgement count as not relevant.",
-            f"A question takes {quality.retrieve_ms:.1f} ms to retrieve and "
-            f"{quality.rerank_ms:.0f} ms to rerank (medians).",
-        ]
-        if report.not_in_this_python:
-            keys = ", ".join(key for _, key in report.not_in_this_python)
-            lines.append(f"Judged, but not in this Python's documentation: {keys}")
+    def lines(self, *lines: str) -> None:
+        """Print plain lines."""
         self._console.print("\n".join(lines), highlight=False, markup=False)
 
+    def answer(self, answer: Answer, judged: Mapping[str, int]) -> None:
+        """Print the first stage and each cross-encoder side by side, and what changed in words."""
+        systems = [name for name in answer.rankings if not name.endswith(FUSED)]
+        self._console.print()
+        self._console.print(Text(harmless(answer.query), style="bold"))
+        if judged:
+            self.lines(*changes(answer, systems, judged))
+            self.lines("● answers the question, ○ helps, ↑3 rose by three")
+        table = Table(expand=True, pad_edge=False)
+        table.add_column("#", justify="right", width=1)
+        for name in systems:
+            table.add_column(name, ratio=1, no_wrap=True, overflow="ellipsis")
+        before = {found.id: rank for rank, found in enumerate(answer.rankings[FIRST_STAGE])}
+        for rank in range(min(N_ROWS, len(before))):
+            row = [str(rank + 1)]
+            cells = [
+                _cell(answer.query, answer.rankings[name][rank], judged, before, rank)
+                for name in systems
+            ]
+            table.add_row(*row, *cells)
+        self._console.print(table)
+        best = answer.rankings[systems[-1]][0]
+        self._console.print(
+            Text(f"{systems[-1]}'s first: {best_sentence(answer.query, best)}", style="dim")
+        )
 
-def _source(hit: Hit, relevance: Mapping[str, int]) -> Text:
-    words = " ".join(hit.text.partition("\n")[2].split())
-    source = Text(f"{_MARKS[relevance.get(hit.id, 0)]} ", style="green")
-    return source.append(hit.id, style="bold default").append(f"\n  {words[:200]}", style="dim")
+    def quality(
+        self, systems: Sequence[SystemQuality], *, n_queries: int, depth: int, share: float
+    ) -> None:
+        """Print the measures of every system over all judged questions."""
+        table = Table(title=f"All {n_queries} judged questions", title_justify="left")
+        table.add_column(f"FAISS' best {depth}")
+        for name in (*MEASURES, "ms a question", "p"):
+            table.add_column(name, justify="right")
+        for system in systems:
+            figures = [f"{system.figures[name]:.3f}" for name in MEASURES]
+            p_value = "" if system.p_value is None else f"{system.p_value:.4f}"
+            table.add_row(system.name, *figures, f"{system.ms:.0f}", p_value)
+        self._console.print()
+        self._console.print(table)
+        self.lines(
+            *remarks(systems),
+            f"The {depth} candidates hold {share:.0%} of a question's judged passages on average.",
+        )
 
 
-def _bar(hit: Hit, hits: Sequence[Hit]) -> Bar:
-    scores = [other.score for other in hits]
-    worst, best = min(scores), max(scores)
-    return Bar(size=best - worst or 1.0, begin=0.0, end=hit.score - worst, width=BAR_WIDTH)
+def changes(answer: Answer, systems: Sequence[str], judged: Mapping[str, int]) -> list[str]:
+    """Say in words where the answer stood and where it stands."""
+    before = first_relevant(answer, FIRST_STAGE, judged)
+    if before is None:
+        return [f"No answer is among the {len(answer.rankings[FIRST_STAGE])} candidates."]
+    lines = []
+    for name in systems:
+        after = first_relevant(answer, name, judged)
+        if name == FIRST_STAGE or after is None:
+            continue
+        if after == before:
+            lines.append(f"{name}: the answer stays at {before}.")
+        else:
+            verb = "rises" if after < before else "falls"
+            lines.append(f"{name}: the answer {verb} from {before} to {after}.")
+    return lines
+
+
+def remarks(systems: Sequence[SystemQuality]) -> list[str]:
+    """Say what the table does not, and name each system that is below the first stage."""
+    lines = [
+        "p: paired randomisation test of nDCG@10 against the first stage, Holm's correction.",
+        "Both stages rank the same candidates; passages without a judgement count as not relevant.",
+    ]
+    first = systems[0].figures[MEASURES[0]]
+    for system in systems[1:]:
+        value = system.figures[MEASURES[0]]
+        if value < first:
+            advice = "take a larger model"
+            if not system.name.endswith(FUSED):
+                advice += ", or add the first stage's scores (first_stage_weight)"
+            lines.append(
+                f"{system.name} ranks worse than the first stage here ({value:.3f} against "
+                f"{first:.3f}): {advice}."
+            )
+    return lines
+
+
+def best_sentence(query: str, found: Found) -> str:
+    """Return the sentence of a passage that shares most words with the question, cut to 200."""
+    sentences = re.split(r"(?<=[.!?:])\s+|\n", found.text.partition("\n")[2])
+    words = _words(query)
+    best = max(sentences or [""], key=lambda sentence: len(words & _words(sentence)))
+    return harmless(" ".join(best.split()))[:200]
+
+
+def matched_label(query: str, found: Found) -> str:
+    """Return what a passage is about; of several symbols, the one that meets the question.
+
+    Without the names of packages, so that what tells two labels apart fits into a column.
+    """
+    owner, colon, names = found.title.partition(": ")
+    if not colon:
+        return ".".join(found.title.partition("(")[0].split(".")[-2:])
+    symbols = names.split(", ")
+    words = _words(query)
+    lines = {s: next((ln for ln in found.text.split("\n") if f"{s}(" in ln), s) for s in symbols}
+    best = max(symbols, key=lambda symbol: len(words & _words(lines[symbol] + " " + symbol)))
+    return f"{owner.rpartition('.')[2]}.{best}"
+
+
+def _words(text: str) -> set[str]:
+    return {word.rstrip("s") for word in re.findall(r"[^\W_]{3,}", text.lower())}
+
+
+def _cell(
+    query: str, found: Found, judged: Mapping[str, int], before: Mapping[str, int], rank: int
+) -> Text:
+    relevance = judged.get(found.id, 0)
+    cell = Text(f"{_MARKS[relevance]} ", style="green")
+    rose = before[found.id] - rank
+    if rose > 0:
+        cell.append(f"↑{rose} ", style="green" if relevance else "dim")
+    return cell.append(harmless(matched_label(query, found)), style="bold default")

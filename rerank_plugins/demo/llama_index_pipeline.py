@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rerank_plugins.demo.corpus import Passage
-from rerank_plugins.demo.embedding import Embedding, Vectors
-from rerank_plugins.demo.pipeline import Hit, Pipeline
+from rerank_plugins import faiss as langchain_faiss
+from rerank_plugins.demo.collection import DemoCollection, read_demo
+from rerank_plugins.demo.pipeline import Found, Pipeline
 from rerank_plugins.errors import MissingExtraError, require_extra
 from rerank_plugins.ranking import Scorer
 
@@ -20,38 +20,61 @@ try:
     from llama_index.core import StorageContext, VectorStoreIndex
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.bridge.pydantic import PrivateAttr
-    from llama_index.core.schema import NodeWithScore, TextNode
+    from llama_index.core.schema import MetadataMode, TextNode
     from llama_index.vector_stores.faiss import FaissVectorStore
 except ImportError as error:  # llama_index is a namespace that packages share
     raise MissingExtraError(
         f"the demo in LlamaIndex lacks a package ({error}): pip install 'rerank_plugins[demo]'"
     ) from error
 
+from langchain_core.embeddings import Embeddings  # noqa: E402
+
 from rerank_plugins.llama_index import CrossEncoderRerank  # noqa: E402
 
 
 class LlamaIndexEmbedding(BaseEmbedding):
-    """One of the demo's embeddings as LlamaIndex's."""
+    """An embedding of LangChain's as LlamaIndex's, so that one model serves both."""
 
-    _embedding: Embedding = PrivateAttr()
+    _embedding: Embeddings = PrivateAttr()
 
-    def __init__(self, embedding: Embedding) -> None:
-        super().__init__(model_name=embedding.name)
+    def __init__(self, embedding: Embeddings) -> None:
+        super().__init__()
         self._embedding = embedding
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        vector: list[float] = self._embedding.embed_query(query)[0].tolist()
-        return vector
+        return self._embedding.embed_query(query)
 
     def _get_text_embedding(self, text: str) -> list[float]:
-        return self._get_text_embeddings([text])[0]
-
-    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        vectors: list[list[float]] = self._embedding.embed_documents(texts).tolist()
-        return vectors
+        return self._embedding.embed_documents([text])[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return await asyncio.to_thread(self._get_query_embedding, query)
+
+
+def vector_store_index(
+    store: langchain_faiss.FaissVectorStore, collection: DemoCollection | None = None
+) -> VectorStoreIndex:
+    """Return the passages with the vectors that ``store`` has of them, as LlamaIndex's index."""
+    passages = (collection or read_demo()).passages
+    vectors = store.get_vectors_by_ids([passage.id for passage in passages])
+    nodes = [
+        TextNode(
+            id_=passage.id,
+            text=passage.text,
+            embedding=vector,
+            metadata={"title": passage.title},
+            # The text begins with it.
+            excluded_embed_metadata_keys=["title"],
+            excluded_llm_metadata_keys=["title"],
+        )
+        for passage, vector in zip(passages, vectors.tolist(), strict=True)
+    ]
+    made = FaissVectorStore(faiss.IndexFlatIP(vectors.shape[1]))
+    return VectorStoreIndex(
+        nodes,
+        storage_context=StorageContext.from_defaults(vector_store=made),
+        embed_model=LlamaIndexEmbedding(store.embeddings),
+    )
 
 
 class LlamaIndexPipeline(Pipeline):
@@ -61,33 +84,24 @@ class LlamaIndexPipeline(Pipeline):
 
     def __init__(
         self,
-        passages: Sequence[Passage],
-        vectors: Vectors,
-        embedding: Embedding,
-        scorer: Scorer,
+        store: langchain_faiss.FaissVectorStore,
+        scorers: Mapping[str, Scorer],
         top_k: int,
+        collection: DemoCollection | None = None,
     ) -> None:
-        nodes = [
-            TextNode(id_=passage.id, text=passage.text, embedding=vector.tolist())
-            for passage, vector in zip(passages, vectors, strict=True)
-        ]
-        store = FaissVectorStore(faiss.IndexFlatIP(vectors.shape[1]))
-        index = VectorStoreIndex(
-            nodes,
-            storage_context=StorageContext.from_defaults(vector_store=store),
-            embed_model=LlamaIndexEmbedding(embedding),
-        )
+        super().__init__(scorers)
+        index = vector_store_index(store, collection)
         self._retriever = index.as_retriever(similarity_top_k=top_k)
-        self._reranker = CrossEncoderRerank(scorer=scorer, top_n=None)
+        self._rerankers = {
+            name: CrossEncoderRerank(scorer=scorer, top_n=None) for name, scorer in scorers.items()
+        }
 
     def _retrieve(self, query: str) -> list[Any]:
         return self._retriever.retrieve(query)
 
-    def _rerank(self, query: str, candidates: list[Any]) -> Sequence[Any]:
-        return self._reranker.postprocess_nodes(candidates, query_str=query)
+    def _rerank(self, name: str, query: str, candidates: list[Any]) -> Sequence[Any]:
+        return self._rerankers[name].postprocess_nodes(candidates, query_str=query)
 
-    def _retrieved_hit(self, candidate: NodeWithScore) -> Hit:
-        return Hit(candidate.node_id, float(candidate.score or 0.0), candidate.text)
-
-    def _reranked_hit(self, candidate: NodeWithScore) -> Hit:
-        return self._retrieved_hit(candidate)
+    def _found(self, candidate: Any) -> Found:
+        text = candidate.node.get_content(MetadataMode.NONE)
+        return Found(candidate.node_id, candidate.node.metadata["title"], text, candidate.score)

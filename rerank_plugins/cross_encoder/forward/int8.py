@@ -41,7 +41,7 @@ class QuantizedForward(EncoderForward):
     """
 
     def __init__(self, weights: BertWeights) -> None:
-        if not (torch.backends.mkldnn.is_available() and _processor_has("vnni")):  # type: ignore[no-untyped-call]
+        if not (torch.backends.mkldnn.is_available() and processor_has("vnni")):  # type: ignore[no-untyped-call]
             raise DeviceError(
                 "dtype='int8' needs an x86 processor with VNNI and a torch built with oneDNN, and "
                 "one of them is missing here: use dtype='float32'"
@@ -114,7 +114,7 @@ class _QuantizedLayer:
         hidden, context, middle = (_Scale.signed(sample) for sample in samples[:3])
         inner = _Scale.unsigned(samples[3])
         # As AMX and some AVX-512 processors have it; emulated, it is slower than float32.
-        attention = torch.bfloat16 if _processor_has("avx512_bf16") else torch.float32
+        attention = torch.bfloat16 if processor_has("avx512_bf16") else torch.float32
         self._n_heads = weights.n_heads
         self._query_key_value = _QuantizedLinear(query_key_value(layer), hidden, attention)
         self._attention_output = _QuantizedLinear(layer.attention_output, context, torch.float32)
@@ -173,7 +173,8 @@ class _QuantizedLinear:
         return result
 
 
-def _processor_has(feature: str) -> bool:
+def processor_has(feature: str) -> bool:
+    """Say whether this processor has ``"vnni"``, ``"avx512_bf16"`` or another of torch's names."""
     # Private, so that it may go: a feature that cannot be asked for counts as missing.
     supported = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return supported is not None and bool(supported())

@@ -1,14 +1,13 @@
-"""The demo's corpus: Python's documentation as passages of about 60 to 180 words."""
+"""Python's documentation as passages, each about one thing where its text is long enough."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
+from itertools import chain, groupby
 
-from rerank_plugins.demo.documentation import (
+from demo_corpus.documentation import (
     Entry,
     compiled_entries,
     source_entries,
@@ -16,10 +15,10 @@ from rerank_plugins.demo.documentation import (
     topic_entries,
 )
 
-MIN_WORDS = 60
+# A symbol with fewer words shares a passage with its neighbours: one line alone says too little.
+MIN_WORDS = 15
+GROUP_WORDS = 60
 MAX_WORDS = 180
-
-Track = Callable[[Sequence[Path], str], Iterable[Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +26,18 @@ class Passage:
     """A piece of documentation; ``symbols`` are the names it documents.
 
     ``id`` is the symbol and the number of the piece (``itertools.groupby#0``), or the first symbol
-    and how many more share the passage (``str.isalnum+3``), where each has a line or two.
+    and how many more share the passage (``str.isalnum+3``). ``title`` says what it is about.
     """
 
     id: str
+    title: str
     symbols: tuple[str, ...]
     text: str
 
 
-def _untracked(files: Sequence[Path], description: str) -> Iterable[Path]:
-    return files
-
-
-def read_corpus(track: Track = _untracked) -> list[Passage]:
-    """Return the passages of this Python's own documentation, the same ones at every call.
-
-    ``track(files, description)`` wraps the longest loop, for whoever shows its progress.
-    """
-    modules = list(_modules(track))
+def read_passages() -> list[Passage]:
+    """Return the passages of this Python's own documentation, the same ones at every call."""
+    modules = list(_modules())
     # Written in Python and again in C, a symbol is documented twice: keep the longer text.
     longest: dict[str, Entry] = {}
     for entry in chain.from_iterable(modules):
@@ -58,44 +51,49 @@ def read_corpus(track: Track = _untracked) -> list[Passage]:
     return passages
 
 
-def _modules(track: Track) -> Iterator[list[Entry]]:
+def _modules() -> Iterator[list[Entry]]:
     for topic in topic_entries():
         yield [topic]
-    for path in track(source_files(), "Reading the standard library"):
+    for path in source_files():
         yield list(source_entries(path))
     yield from compiled_entries()
 
 
 def _passages(entries: Sequence[Entry]) -> Iterator[Passage]:
-    """Yield one passage or more for each long entry, and one for every few short ones."""
-    groups: list[list[Entry]] = [[]]
+    """Yield one passage or more for each long entry, one for every few short ones of a class."""
+    short = []
     for entry in entries:
-        if _n_words(_shown(entry)) >= MIN_WORDS:
+        if len(entry.text.split()) >= MIN_WORDS:
             yield from _pieces(entry)
-            continue
-        if _group_words(groups[-1]) >= MIN_WORDS:
-            groups.append([])
-        groups[-1].append(entry)
-    if len(groups) > 1 and _group_words(groups[-1]) < MIN_WORDS:
-        rest = groups.pop()
-        groups[-1] += rest
-    yield from (_group(group) for group in groups if group)
+        else:
+            short.append(entry)
+    for owner, siblings in groupby(short, key=lambda entry: entry.owner):
+        group: list[Entry] = []
+        for entry in siblings:
+            group.append(entry)
+            if sum(len(_shown(each).split()) for each in group) >= GROUP_WORDS:
+                yield _group(owner, group)
+                group = []
+        if group:
+            yield _group(owner, group)
 
 
-def _group_words(entries: Sequence[Entry]) -> int:
-    return sum(_n_words(_shown(entry)) for entry in entries)
-
-
-def _group(entries: Sequence[Entry]) -> Passage:
+def _group(owner: str, entries: Sequence[Entry]) -> Passage:
     symbols = tuple(entry.symbol for entry in entries)
-    name = f"{symbols[0]}+{len(symbols) - 1}" if len(symbols) > 1 else f"{symbols[0]}#0"
-    return Passage(name, symbols, "\n".join(_shown(entry) for entry in entries))
+    if len(symbols) == 1:
+        return Passage(
+            f"{symbols[0]}#0", symbols[0] + entries[0].signature, symbols, entries[0].text
+        )
+    names = [symbol.removeprefix(f"{owner}.") for symbol in symbols]
+    title = f"{owner}: {', '.join(names)}"
+    text = "\n".join(_shown(entry) for entry in entries)
+    return Passage(f"{symbols[0]}+{len(symbols) - 1}", title, symbols, text)
 
 
 def _pieces(entry: Entry) -> Iterator[Passage]:
     title = entry.symbol + entry.signature
     for number, body in enumerate(split_text(entry.text)):
-        yield Passage(f"{entry.symbol}#{number}", (entry.symbol,), f"{title}\n{body}")
+        yield Passage(f"{entry.symbol}#{number}", title, (entry.symbol,), body)
 
 
 def _shown(entry: Entry) -> str:

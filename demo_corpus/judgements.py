@@ -1,6 +1,6 @@
 """The judged questions about Python, and what they say about the passages of this corpus.
 
-Each line of ``python_questions.jsonl`` is one question::
+Each line of ``questions.jsonl`` is one question::
 
     {"query_id": "group-by", "query": "...", "relevant": {"itertools.groupby": 2, "re: findall": 1}}
 
@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rerank_plugins.demo.corpus import Passage
+from demo_corpus.passages import Passage
 from rerank_plugins.errors import DataFormatError
 
-FILE_NAME = "python_questions.jsonl"
 Qrels = dict[str, dict[str, int]]
 
 
@@ -33,19 +32,9 @@ class Question:
     relevant: Mapping[str, int]
 
 
-def questions_path() -> Path:
-    """Return where the questions are: beside this file when installed, else in the repository."""
-    installed = Path(__file__).with_name(FILE_NAME)
-    return installed if installed.is_file() else Path(__file__).parents[2] / "examples" / FILE_NAME
-
-
-def read_questions(path: Path | None = None) -> list[Question]:
-    """Return the questions of a JSON Lines file, by default the ones that come with the demo."""
-    path = path or questions_path()
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise DataFormatError(f"the judged questions cannot be read: {error}") from error
+def read_questions(path: Path) -> list[Question]:
+    """Return the questions of a JSON Lines file."""
+    lines = path.read_text("utf-8").splitlines()
     questions: dict[str, Question] = {}
     for number, line in enumerate(lines, start=1):
         try:
@@ -100,7 +89,7 @@ def judge(
 
 
 def _holds(passage: Passage, words: str) -> bool:
-    return _plain(words) in _plain(passage.text)
+    return _plain(words) in _plain(f"{passage.title}\n{passage.text}")
 
 
 def _plain(text: str) -> str:
