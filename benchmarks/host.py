@@ -30,6 +30,7 @@ from rerank_plugins.cross_encoder.loading import load_model
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.cross_encoder.scheduling.merge import Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
+from rerank_plugins.options import ScorerOptions
 from rerank_plugins.workloads import BULK, BULK_SEEN, CANDIDATES, Call, Workload, measure
 
 WORKLOADS = (BULK, BULK_SEEN, LARGE, LARGE_SEEN, *CANDIDATES)
@@ -45,16 +46,7 @@ def no_device(pairs: PackedPairs) -> Tensor:
 def host_speed(
     folder: str, repeats: int, workloads: Sequence[Workload] = WORKLOADS
 ) -> dict[str, Any]:
-    model = load_model(
-        folder,
-        revision=None,
-        device="cpu",
-        dtype="float32",
-        local_files_only=True,
-        token=None,
-        cache_folder=None,
-        trust_remote_code=False,
-    )
+    model = load_model(ScorerOptions(folder, device="cpu", dtype="float32"))
     budget = default_batch_tokens(torch.device("cuda"), HIDDEN_SIZE)
     planner = Planner(model.encoder, max_batch_tokens=budget, n_workers=1)
     replica = ModelReplica(

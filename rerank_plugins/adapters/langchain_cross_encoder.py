@@ -52,13 +52,13 @@ class SharedCrossEncoder(ScorerSettings, BaseCrossEncoder):
             check_finite(answer, [passage for _, passage in distinct])
             by_pair = dict(zip(distinct, answer, strict=True))
             return [by_pair[pair] for pair in pairs]
-        places: dict[str, list[int]] = {}
-        for place, query in enumerate(queries):
-            places.setdefault(query, []).append(place)
+        indices: dict[str, list[int]] = {}
+        for index, query in enumerate(queries):
+            indices.setdefault(query, []).append(index)
         scores = [0.0] * len(passages)
-        for query, of_query in places.items():
-            for row in rank(scorer, query, [passages[place] for place in of_query]):
-                scores[of_query[row.index]] = row.score
+        for query, of_query in indices.items():
+            for ranked in rank(scorer, query, [passages[index] for index in of_query]):
+                scores[of_query[ranked.index]] = ranked.score
         return scores
 
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import gc
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from rerank_plugins.cross_encoder.checkpoint.hub import model_folder
 from rerank_plugins.cross_encoder.checkpoint.quiet import quiet_transformers
 from rerank_plugins.cross_encoder.checkpoint.saved_settings import SavedSettings, read_settings
-from rerank_plugins.cross_encoder.checkpoint.tokenizer import has_tokenizer, load_tokenizer
+from rerank_plugins.cross_encoder.checkpoint.tokenizer import load_tokenizer, tokenizer_base
 from rerank_plugins.cross_encoder.checkpoint.weights import bert_weights
 from rerank_plugins.cross_encoder.devices import (
     DTYPES,
     Forward,
     ModelReplica,
     default_batch_tokens,
-    resolve_devices,
-    resolve_dtype,
+    resolved,
 )
 from rerank_plugins.cross_encoder.head_rule import HeadRule, head_rule
 from rerank_plugins.cross_encoder.tokens.chat import ChatPairEncoder
@@ -34,17 +32,16 @@ from rerank_plugins.errors import (
     InvalidArgumentError,
     ModelLoadError,
     RerankError,
-    UnsupportedModelError,
 )
+from rerank_plugins.options import ScorerOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from rerank_plugins.cross_encoder.forward.bert import BertWeights
 
-# Position tables of these begin after the padding index, so two rows are not for tokens.
-_MOST_OFFSET = 2
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
+# The options that say where a model is from.
+_SOURCE = ("revision", "token", "cache_folder", "local_files_only", "trust_remote_code")
 
 
 @dataclass(slots=True)
@@ -65,42 +62,18 @@ class LoadedModel:
     way: str
 
 
-def load_model(
-    name: str,
-    *,
-    revision: str | None,
-    device: str | Sequence[str] | None,
-    dtype: str,
-    local_files_only: bool,
-    token: str | bool | None,
-    cache_folder: str | None,
-    trust_remote_code: bool,
-) -> LoadedModel:
-    """Load ``name`` onto its devices; see `CrossEncoderScorer` for the arguments and errors."""
-    devices = resolve_devices(device)
-    dtypes = {resolve_dtype(dtype, each) for each in devices}
-    if len(dtypes) > 1:
-        raise InvalidArgumentError(
-            f"dtype='auto' means {' and '.join(sorted(dtypes))} on {device!r}; name one dtype"
-        )
+def load_model(options: ScorerOptions) -> LoadedModel:
+    """Load the model onto its devices; see `CrossEncoderScorer` for the options and errors."""
+    here = resolved(options)
     with _undisturbed(), quiet_transformers():
         try:
-            model = _loaded(
-                name,
-                devices,
-                dtypes.pop(),
-                revision=revision,
-                token=token,
-                cache_folder=cache_folder,
-                local_files_only=local_files_only,
-                trust_remote_code=trust_remote_code,
-            )
+            model = _loaded(here)
         except (RerankError, MemoryError):
             raise
         except Exception as error:
             # The caller's arguments are checked by now. What is left is foreign data, and what
             # reads it fails in many ways.
-            raise _load_error(name, device, error) from error
+            raise _load_error(options, error) from error
     # Importing and loading makes hundreds of thousands of objects. Counted off now, they do not
     # bring on a full collection, which stops every thread for 0.1 s, amid the first calls.
     gc.collect()
@@ -123,21 +96,19 @@ def _undisturbed() -> Iterator[None]:
         yield
 
 
-def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: Any) -> LoadedModel:
-    settings = read_settings(model_folder(name, **source))
+def _loaded(options: ScorerOptions) -> LoadedModel:
+    devices = [torch.device(name) for name in options.device or ()]
+    source = {name: getattr(options, name) for name in _SOURCE}
+    settings = read_settings(model_folder(options.model, **source))
     folder, config = settings.folder, settings.config
-    tokenizer_folder = folder
-    if config.get("architectures") == ["BERT_Cat"] and not has_tokenizer(folder):
-        # This checkpoint was published without a tokenizer; its config names where it is from.
-        tokenizer_folder = model_folder(
-            config["bert_model"], **{**source, "revision": None}, tokenizer_only=True
-        )
-    trust_remote_code = source["trust_remote_code"]
+    tokenizer_folder, base = folder, tokenizer_base(folder, config)
+    if base is not None:
+        tokenizer_folder = model_folder(base, **{**source, "revision": None}, tokenizer_only=True)
     tokenizer = load_tokenizer(
         tokenizer_folder,
         config,
         lowercase=settings.lowercase,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=options.trust_remote_code,
     )
     weights = None if settings.has_adapter else bert_weights(folder, config)
     if weights is not None:
@@ -146,31 +117,31 @@ def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: A
         n_positions = weights.embeddings.position.shape[0]
         forwards = []
         for each in devices:
-            forward, way = _bert_forward(weights, each, dtype_name)
+            forward, way = _bert_forward(weights, each, options.dtype)
             forwards.append(forward)
         pads_to_longest = False
     else:
-        from rerank_plugins.cross_encoder.checkpoint.automodel import load_automodel
+        from rerank_plugins.cross_encoder.checkpoint.automodel import load_automodel, positions
         from rerank_plugins.cross_encoder.forward.automodel import AutomodelForward
 
-        if dtype_name == "int8":
+        if options.dtype == "int8":
             raise InvalidArgumentError(
-                f"dtype='int8' is for BERT-shaped models, and {name!r} is a "
+                f"dtype='int8' is for BERT-shaped models, and {options.model!r} is a "
                 f"{config.get('model_type')}; use dtype='float32' or 'bfloat16'"
             )
         automodels = [
             AutomodelForward(
-                load_automodel(folder, trust_remote_code=trust_remote_code),
+                load_automodel(folder, trust_remote_code=options.trust_remote_code),
                 tokenizer,
                 device=each,
-                dtype=DTYPES[dtype_name],
+                dtype=DTYPES[options.dtype],
             )
             for each in devices
         ]
         loaded = automodels[0].model.config
         config = {**loaded.to_dict(), **config}  # of an adapter's base, too
         n_labels, hidden_size = loaded.num_labels, getattr(loaded, "hidden_size", 768)
-        n_positions = _positions(loaded)
+        n_positions = positions(loaded)
         forwards = list(automodels)
         pads_to_longest, way = automodels[0].pads_to_longest, "PyTorch"
     rule = head_rule(n_labels, config)
@@ -185,13 +156,13 @@ def _loaded(name: str, devices: list[torch.device], dtype_name: str, **source: A
         for forward, each in zip(forwards, devices, strict=True)
     ]
     return LoadedModel(
-        name=name,
+        name=options.model,
         rule=rule,
         encoder=_pair_encoder(tokenizer, settings),
         replicas=replicas,
         device_names=[str(each) for each in devices],
-        dtype=dtype_name,
-        max_length=_max_length(settings, n_positions, tokenizer.model_max_length),
+        dtype=options.dtype,
+        max_length=settings.length_within(n_positions, tokenizer.model_max_length),
         max_batch_tokens=min(default_batch_tokens(each, hidden_size) for each in devices),
         way=way,
     )
@@ -230,32 +201,13 @@ def _pair_encoder(tokenizer: PreTrainedTokenizerBase, settings: SavedSettings) -
     return PairEncoder(texts, template, backend.to_str(), query_prompt=settings.query_prompt)
 
 
-def _max_length(settings: SavedSettings, n_positions: int, tokenizer_length: int) -> int:
-    saved = settings.max_length
-    if saved is not None and saved > n_positions + _MOST_OFFSET:
-        raise UnsupportedModelError(
-            f"{settings.folder} sets max_seq_length or max_length to {saved}, and the model has "
-            f"{n_positions} positions; set it to {n_positions} in sentence_bert_config.json"
-        )
-    return min(n_positions, tokenizer_length if saved is None else saved)
-
-
-def _positions(config: Any) -> int:
-    """Return how many tokens a transformers config allows; any number where it is silent."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None or positions < 0:
-        return sys.maxsize
-    offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0
-    return int(positions) - offset
-
-
-def _load_error(name: str, device: object, error: Exception) -> RerankError:
+def _load_error(options: ScorerOptions, error: Exception) -> RerankError:
     if "forked subprocess" in str(error):
         return DeviceError(
-            f"device={device!r} cannot be used in a process that was forked from one which had "
-            "used CUDA; start processes with multiprocessing.get_context('spawn')"
+            f"device={options.device!r} cannot be used in a process that was forked from one which "
+            "had used CUDA; start processes with multiprocessing.get_context('spawn')"
         )
     return ModelLoadError(
-        f"model {name!r} cannot be loaded: {type(error).__name__}: {error}; compare its "
+        f"model {options.model!r} cannot be loaded: {type(error).__name__}: {error}; compare its "
         "config.json with that of a cross-encoder which works, or download it afresh"
     )

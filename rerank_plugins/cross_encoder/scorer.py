@@ -86,19 +86,7 @@ class CrossEncoderScorer:
 
     @takes_options(ScorerOptions)
     def __init__(self, options: ScorerOptions) -> None:
-        self._loaded: LoadedModel = forking.in_own_thread(
-            functools.partial(
-                load_model,
-                options.model,
-                revision=options.revision,
-                device=options.device,
-                dtype=options.dtype,
-                local_files_only=options.local_files_only,
-                token=options.token,
-                cache_folder=options.cache_folder,
-                trust_remote_code=options.trust_remote_code,
-            )
-        )
+        self._loaded: LoadedModel = forking.in_own_thread(functools.partial(load_model, options))
         self._rule = self._loaded.rule.in_unit(options.score_unit)
         self.model = options.model
         self._given = options

@@ -42,8 +42,8 @@ class _SpanRecorder(Recorder):
         if _hidden("OPENINFERENCE_HIDE_OUTPUTS"):
             return
         best_first = sorted(range(len(scores)), key=lambda index: -scores[index])
-        for place, index in enumerate(best_first[:MAX_DOCUMENTS]):
-            document = f"reranker.output_documents.{place}.document"
+        for rank, index in enumerate(best_first[:MAX_DOCUMENTS]):
+            document = f"reranker.output_documents.{rank}.document"
             self._span.set_attribute(f"{document}.id", str(index))
             if not _hidden("OPENINFERENCE_HIDE_INPUTS"):
                 text = self._passages[index][:MAX_CHARACTERS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from rerank_plugins.errors import ModelLoadError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# Position tables of these begin after the padding index.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 
 
 def load_automodel(folder: Path, *, trust_remote_code: bool) -> PreTrainedModel:
@@ -66,6 +70,15 @@ def load_automodel(folder: Path, *, trust_remote_code: bool) -> PreTrainedModel:
         )
     _unmap(model)
     return model  # type: ignore[no-any-return]
+
+
+def positions(config: Any) -> int:
+    """Return how many tokens a transformers config allows; any number where it is silent."""
+    n_positions = getattr(config, "max_position_embeddings", None)
+    if n_positions is None or n_positions < 0:
+        return sys.maxsize
+    offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0
+    return int(n_positions) - offset
 
 
 def _adapter_base(folder: Path) -> str | Path:

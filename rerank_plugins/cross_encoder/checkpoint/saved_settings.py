@@ -21,6 +21,8 @@ _SENTENCE_BERT = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+# Some position tables begin after the padding index, so that up to two rows are not for tokens.
+MOST_OFFSET = 2
 _WITH_ST = "score this model with sentence-transformers' CrossEncoder"
 
 
@@ -44,6 +46,16 @@ class SavedSettings:
     @property
     def has_adapter(self) -> bool:
         return (self.folder / "adapter_config.json").is_file()
+
+    def length_within(self, n_positions: int, tokenizer_length: int) -> int:
+        """Return the tokens a pair: the saved number, else the tokenizer's, if there is room."""
+        saved = self.max_length
+        if saved is not None and saved > n_positions + MOST_OFFSET:
+            raise UnsupportedModelError(
+                f"{self.folder} sets max_seq_length or max_length to {saved}, and the model has "
+                f"{n_positions} positions; set it to {n_positions} in sentence_bert_config.json"
+            )
+        return min(n_positions, tokenizer_length if saved is None else saved)
 
 
 def read_settings(folder: Path) -> SavedSettings:

@@ -29,6 +29,13 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
+def tokenizer_base(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Return the model whose tokenizer that of ``folder`` is; None where it has its own."""
+    # BERT_Cat was published without a tokenizer; its config names where it is from.
+    without = config.get("architectures") == ["BERT_Cat"] and not has_tokenizer(folder)
+    return str(config["bert_model"]) if without else None
+
+
 def load_tokenizer(
     folder: Path, config: Mapping[str, Any], *, lowercase: bool = False, trust_remote_code: bool
 ) -> PreTrainedTokenizerBase:
