@@ -120,13 +120,14 @@ def fake_encoder(texts: TextEncoder | None = None) -> PairEncoder:
 
 def fake_queue(
     *replicas: FakeReplica,
+    texts: TextEncoder | None = None,
     max_batch_tokens: int = 64,
     max_queued_pairs: int | None = None,
     survives_fork: bool = True,
 ) -> ScoringQueue:
     replicas = replicas or (FakeReplica(),)
     planner = Planner(
-        fake_encoder(),
+        fake_encoder(texts),
         max_batch_tokens=max_batch_tokens,
         n_workers=sum(replica.n_workers for replica in replicas),
     )

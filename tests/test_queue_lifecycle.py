@@ -61,11 +61,9 @@ def test_a_batch_that_fails_while_the_queue_closes_leaves_nobody_waiting(
             gate()
             raise error
 
-    queue = fake_queue(FakeReplica(before), max_batch_tokens=1000)
     hold = Gate()
-    replica = queue._replicas[0]
-    assert isinstance(replica, FakeReplica)
-    replica.before = hold
+    replica = FakeReplica(hold)
+    queue = fake_queue(replica, max_batch_tokens=1000)
     queue.submit(job("1", ["1"]))
     assert hold.reached.acquire(timeout=LONG)
     calls = [job(str(n), ["1", "2"]) for n in range(2, 5)]
@@ -148,7 +146,7 @@ def test_what_is_asked_while_the_process_forks_is_done_after_it() -> None:
     assert gate.reached.acquire(timeout=LONG)
     fork = Fork(queue)
     fork.start()
-    settles(lambda: bool(queue._forking))
+    settles(lambda: queue.forking)
 
     # Two that come while the running batch is waited for, and two while the process forks.
     def ask() -> None:
@@ -184,7 +182,7 @@ def test_a_callback_that_asks_again_while_the_process_forks_gets_its_scores() ->
     assert gate.reached.acquire(timeout=LONG)
     fork = Fork(queue)
     fork.start()
-    settles(lambda: bool(queue._forking))
+    settles(lambda: queue.forking)
     gate.open()
     assert fork.at_rest.wait(LONG), "the fork does not wait for the callback, which waits for it"
     fork.over.set()

@@ -83,10 +83,12 @@ class TestScorer:
         use(cls())
         assert asked == [{"model": DEFAULT_MODEL}]
 
-    def test_a_closed_one_is_asked_for_again(self, cls: Any, asked: list[Any]) -> None:
+    def test_a_closed_one_is_asked_for_again(
+        self, cls: Any, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         adapter = cls()
         use(adapter)
-        adapter._loaded.entry[1].closed = True
+        monkeypatch.setattr(FakeScorer, "closed", True, raising=False)
         use(adapter)
         assert len(asked) == 2
 

@@ -83,6 +83,11 @@ class ScoringQueue:
     def closed(self) -> bool:
         return self._closed
 
+    @property
+    def forking(self) -> bool:
+        """Whether the process forks, or is about to: whoever asks now waits until it has."""
+        return bool(self._forking)
+
     def submit(self, job: Job) -> None:
         """Take a job, which will hold the result; cancelling it takes its pairs out.
 
