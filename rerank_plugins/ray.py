@@ -1,8 +1,9 @@
 """Bulk reranking on Ray: a model a worker, rows in equal rows out.
 
 `rerank_dataset` adds a step to any Ray dataset. `rerank_files` is `rerank_plugins.dataset` with
-workers on many machines that share the folders: the same files, going on where it stopped. Where
-Ray runs and on what is ``ray.init``'s, and yours; without it Ray starts on this machine.
+workers on many machines that share the folders: the same files, going on where it stopped.
+`serve_app` is the server in replicas on Ray Serve. Where Ray runs and on what is ``ray.init``'s,
+and yours; without it Ray starts on this machine.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from rerank_plugins.fingerprint import same
 from rerank_plugins.models import DEFAULT_MODEL
 from rerank_plugins.options import checked_options
 from rerank_plugins.progress import Progress
+from rerank_plugins.ray_serve import serve_app
 from rerank_plugins.registry import shared_scorer
 from rerank_plugins.shards import WHOLE, Shard
 from rerank_plugins.written_files import PARTIAL
@@ -45,7 +47,7 @@ require_extra("ray", "pyarrow", "pandas", extra="ray", purpose="rerank_plugins.r
 import ray  # noqa: E402
 import ray.data  # noqa: E402
 
-__all__ = ["RerankScores", "Workers", "rerank_dataset", "rerank_files"]
+__all__ = ["RerankScores", "Workers", "rerank_dataset", "rerank_files", "serve_app"]
 
 # The scorer runs 512 pairs at a time: with blocks of whole slices a score does not depend, in its
 # last bits, on where a block ends.

@@ -12,16 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pyarrow
 import pyarrow.parquet
 import ray
+from evaluation_files import many_queries
+from ray import serve
 
+from rerank_plugins.cli import main
 from rerank_plugins.dataset import Columns, rerank_rows
-from rerank_plugins.dataset_files import JsonLines
+from rerank_plugins.dataset_files import JsonLines, RunRows
 from rerank_plugins.errors import RerankError
-from rerank_plugins.ray import Workers, rerank_dataset, rerank_files
+from rerank_plugins.ray import Workers, rerank_dataset, rerank_files, serve_app
 from rerank_plugins.registry import shared_scorer
+from rerank_plugins.serving import ServerOptions
 
 N_ROWS = 4096 * 4 + 100
 ADDRESS = "127.0.0.2"
@@ -114,18 +119,59 @@ def killed_worker(folder: Path) -> dict[str, Any]:
     def kill() -> None:
         while not list((folder / "ray").glob("part-*")):
             time.sleep(0.01)
-        workers = [
-            process.pid
-            for process in psutil.process_iter()
-            if "MapWorker" in "".join(process.cmdline())
-        ]
-        os.kill(workers[0], signal.SIGKILL)
-        killed.append(workers[0])
+        killed.append(pids("MapWorker")[0])
+        os.kill(killed[0], signal.SIGKILL)
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     summary = rerank_files([path], folder / "ray", "embedded", workers=Workers(n=2))
     return {"killed": len(killed), "rows": summary.n_rows}
+
+
+def command(folder: Path) -> dict[str, Any]:
+    """Score a run with its texts by the command, two blocks of it by two workers."""
+    start()
+    n_queries, depth = 43, 100
+    collection = many_queries(folder, n_queries=n_queries, n_candidates=depth)
+    words = [f"--{name}={folder / name}" for name in ("run", "corpus", "queries")]
+    words = ["rerank-dataset", *words, "--engine", "ray", "--workers", "2"]
+    code = main([*words, "-o", str(folder / "ray")])
+    rows = RunRows(folder / "run", folder / "corpus", folder / "queries", depth, Columns())
+    rerank_rows(shared_scorer("embedded", device="cpu"), rows, folder / "here")
+    return {"code": code, "n_rows": collection.check()}
+
+
+def served(folder: Path) -> dict[str, Any]:
+    """Ask two replicas with a key over HTTP, and again after one of them was killed."""
+    start()
+    serve.start(http_options={"host": ADDRESS, "port": 8000})
+    app = serve_app("embedded", replicas=2, options=ServerOptions(api_key=("a-key",)))
+    serve.run(app, name="rerank", route_prefix="/")
+    body = {"query": "red", "documents": ["a red word", "a stone", "a bird"]}
+    key = {"authorization": "Bearer a-key"}
+    with httpx.Client(base_url=f"http://{ADDRESS}:8000", timeout=300) as client:
+        answer = client.post("/v1/rerank", json=body, headers=key)
+        stranger = client.post("/v1/rerank", json=body)
+        health = client.get("/health", headers=key)
+        os.kill(pids("ServeReplica")[0], signal.SIGKILL)
+        later: list[int | str] = []
+        while 200 not in later:  # those that it held fail; the client asks again
+            try:
+                later.append(client.post("/v1/rerank", json=body, headers=key).status_code)
+            except httpx.HTTPError as error:
+                later.append(type(error).__name__)
+    serve.shutdown()
+    return {
+        "answer": [answer.status_code, answer.json()],
+        "stranger": stranger.status_code,
+        "health": health.json(),
+        "later": later[-1],
+    }
+
+
+def pids(name: str) -> list[int]:
+    """Return the processes whose command line has a name of Ray's."""
+    return [each.pid for each in psutil.process_iter() if name in "".join(each.cmdline())]
 
 
 def driver(folder: Path) -> dict[str, Any]:

@@ -224,6 +224,8 @@ def test_the_command_scores_a_run_with_its_texts(
     assert "9 of them by an earlier run" in capsys.readouterr().err
     assert main(["rerank-dataset", "--run", "x", "-o", str(tmp_path / "out")]) == 1
     assert "--corpus, --queries missing" in capsys.readouterr().err
+    assert main(["rerank-dataset", *words, "--workers", "2", "-o", str(tmp_path / "x")]) == 1
+    assert "--workers needs --engine ray" in capsys.readouterr().err
 
 
 def test_parquet_gives_the_same_scores(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from fnmatch import fnmatch
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_workers_write_the_files_that_one_process_writes(files: tuple[Path, Any]
     name = "_manifest.json"
     assert (folder / "ray" / name).read_text() == (folder / "here" / name).read_text()
     assert not list(folder.rglob("*.partial"))
+
+
+def test_the_command_writes_the_files_that_one_process_writes(tmp_path: Path) -> None:
+    found = ray_namespace.result("command", tmp_path)
+    assert found == {"code": 0, "n_rows": 4300}
+    assert len(parts(tmp_path / "here")) == 2
+    assert parts(tmp_path / "ray") == parts(tmp_path / "here")
 
 
 @pytest.mark.parametrize(
@@ -114,3 +122,17 @@ def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert found["rows"] == len(rows)
     assert 4096 * len(before) <= found["earlier"] < len(rows)
     assert parts(tmp_path / "ray") == scored_here(tmp_path, path)
+
+
+def test_replicas_answer_as_the_server_does_and_one_may_be_killed(tmp_path: Path) -> None:
+    found = ray_namespace.result("served", tmp_path)
+    status, answer = found["answer"]
+    assert status == 200
+    passages = ["a red word", "a stone", "a bird"]
+    scores = shared_scorer("embedded", device="cpu").score("red", passages)
+    by_index = {row["index"]: row["relevance_score"] for row in answer["results"]}
+    expected = [1 / (1 + math.exp(-score)) for score in scores]
+    assert [by_index[index] for index in range(3)] == pytest.approx(expected, abs=1e-5)
+    assert found["stranger"] == 401
+    assert found["health"]["status"] == "ok"
+    assert found["later"] == 200
