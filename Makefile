@@ -2,6 +2,7 @@
 # make check         format, lint, types and every test that is not slow: a minute or two
 # make test          set up what is missing, then lint, types and all tests
 # make clients       ask our server through other projects' clients, in an environment of theirs
+# make ray           run what runs on Ray, Dask and datasets, in an environment of theirs: minutes
 # make docs          build the documentation in docs/_build/html, with warnings as errors
 # make linkcheck     ask every address in it (needs a network)
 # make lint          lint and types alone
@@ -17,7 +18,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo check test clients docs linkcheck lint notebooks figures constraints
+.PHONY: demo check test clients ray docs linkcheck lint notebooks figures constraints
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/rerank-plugins demo $(ARGS)
@@ -36,6 +37,9 @@ lint: $(VENV)/dev.stamp
 clients: $(VENV)/dev.stamp $(VENV)/clients.stamp
 	$(BIN)/python tests/clients $(VENV)/clients/bin/python
 
+ray: $(VENV)/dev.stamp $(VENV)/ray.stamp
+	$(VENV)/ray/bin/python -m pytest tests/test_ray.py tests/test_engines.py
+
 docs: $(VENV)/dev.stamp
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
@@ -51,8 +55,8 @@ figures: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python notebooks/run.py
 
-constraints: $(VENV)/dev.stamp
-	$(BIN)/python .ci/constraints.py > constraints.tmp
+constraints: $(VENV)/dev.stamp $(VENV)/ray.stamp
+	$(VENV)/ray/bin/python .ci/constraints.py > constraints.tmp
 	mv constraints.tmp constraints.txt
 	touch $(VENV)/demo.stamp $(VENV)/dev.stamp
 
@@ -68,6 +72,15 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/clients.stamp: tests/clients/requirements.txt | $(BIN)/python
 	$(BIN)/python -m venv $(VENV)/clients
 	$(VENV)/clients/bin/pip install --disable-pip-version-check -r $<
+	touch $@
+
+# It sees the packages of the other one, and adds its own 450 MB.
+$(VENV)/ray.stamp: tests/engines.txt constraints.txt | $(VENV)/dev.stamp
+	$(BIN)/python -m venv --without-pip $(VENV)/ray
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$($(VENV)/ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dev.pth"
+	$(BIN)/python -m pip --python $(VENV)/ray/bin/python install --disable-pip-version-check \
+		-c constraints.txt -r $<
 	touch $@
 
 $(BIN)/python:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import rerank_plugins
@@ -28,6 +32,11 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]
 default_role = "code"
+# Ray is in no environment but its own; what is said of `rerank_plugins.ray` needs only its name.
+if importlib.util.find_spec("ray") is None:
+    for _name in ("ray", "ray.data"):
+        sys.modules[_name] = types.ModuleType(_name)
+        sys.modules[_name].__spec__ = ModuleSpec(_name, None)
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # those of the frameworks are written in other dialects

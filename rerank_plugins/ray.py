@@ -42,7 +42,7 @@ from rerank_plugins.registry import shared_scorer
 from rerank_plugins.shards import WHOLE, Shard
 from rerank_plugins.written_files import PARTIAL
 
-require_extra("ray", "pyarrow", "pandas", extra="ray", purpose="rerank_plugins.ray")
+require_extra("ray", "pyarrow", extra="ray", purpose="rerank_plugins.ray")
 
 import ray  # noqa: E402
 import ray.data  # noqa: E402

@@ -105,7 +105,7 @@ def _here(
 def _by_ray(
     arguments: argparse.Namespace, columns: Columns, shard: Shard, progress: Progress
 ) -> Summary:
-    require_extra("ray", "pyarrow", "pandas", extra="ray", purpose="--engine ray")
+    require_extra("ray", "pyarrow", extra="ray", purpose="--engine ray")
     import ray
 
     from rerank_plugins.ray import Workers, rerank_files
