@@ -14,7 +14,7 @@ from rerank_plugins.registry import shared_scorer
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["RerankScores", "check_columns"]
+__all__ = ["RerankScores"]
 
 
 class RerankScores:

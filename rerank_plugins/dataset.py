@@ -21,18 +21,7 @@ from rerank_plugins.ranking import Scorer
 from rerank_plugins.shards import WHOLE, Shard
 from rerank_plugins.written_files import locked_folder, whole_file, write_text
 
-__all__ = [
-    "ROWS_PER_BLOCK",
-    "Block",
-    "Columns",
-    "Rows",
-    "Summary",
-    "describe",
-    "rerank_blocks",
-    "rerank_rows",
-    "score_batches",
-    "score_block",
-]
+__all__ = ["ROWS_PER_BLOCK", "Columns", "Rows", "Summary", "rerank_rows", "score_batches"]
 
 ROWS_PER_BLOCK = 4096
 MANIFEST = "_manifest.json"

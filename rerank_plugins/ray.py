@@ -47,7 +47,7 @@ require_extra("ray", "pyarrow", extra="ray", purpose="rerank_plugins.ray")
 import ray  # noqa: E402
 import ray.data  # noqa: E402
 
-__all__ = ["RerankScores", "Workers", "rerank_dataset", "rerank_files", "serve_app"]
+__all__ = ["Workers", "rerank_dataset", "rerank_files", "serve_app"]
 
 # The scorer runs 512 pairs at a time: with blocks of whole slices a score does not depend, in its
 # last bits, on where a block ends.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rerank_plugins.errors import InvalidArgumentError, ScorerClosedError, require_extra
 from rerank_plugins.models import EMBEDDED_MODEL
 from rerank_plugins.options import checked_options
+from rerank_plugins.registry import shared_scorer
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -44,12 +46,12 @@ def serve_app(
     require_extra("ray", "fastapi", "grpc", extra="ray", purpose="serve_app")
     from ray import serve
 
-    from rerank_plugins.serving import ServerOptions
+    from rerank_plugins.serving.options import SCORER_DEFAULTS, ServerOptions
 
     server = replace(options or ServerOptions(), model=(model,))
     device = "cuda" if gpus else "cpu"
-    scorer = checked_options(**{"model": model, "device": device, **scorer_options})
-    del scorer["model"]
+    given = {"model": model, "device": device, **SCORER_DEFAULTS, **scorer_options}
+    scorer = checked_options(**given)
     least, most = replicas if isinstance(replicas, tuple) else (replicas, replicas)
     if not 1 <= least <= most:
         raise InvalidArgumentError(f"replicas must be at least 1, got {replicas!r}")
@@ -81,18 +83,17 @@ class _Replica:
 
     def check_health(self) -> None:
         """Raise where a model cannot be asked any more: Serve starts another replica."""
-        for model in self.app.state.models:
-            if model.status == "failed":
-                raise ScorerClosedError(f"the scorer of {model.name} is closed")
+        model = self.app.state.model
+        if model.status == "failed":
+            raise ScorerClosedError(f"the scorer of {model.name} is closed")
 
 
 def _application(options: ServerOptions, scorer: dict[str, Any]) -> FastAPI:
-    from rerank_plugins.commands.serve import served_models
-    from rerank_plugins.serving import create_app
+    from rerank_plugins.serving import ServedModel, create_app
 
-    models = served_models(options, scorer)
-    for model in models:
-        model.load()  # now, so that a replica gets requests when it can answer them
-    app = create_app(models, options)
-    app.state.models = models
+    load = partial(shared_scorer, **scorer)
+    load()  # now, so that a replica gets requests when it can answer them
+    model = ServedModel(scorer["model"], load, options.served_model_name)
+    app = create_app([model], options)
+    app.state.model = model
     return app

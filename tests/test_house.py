@@ -23,8 +23,8 @@ errors checks progress terminal shards text_files written_files models ranking f
 cross_encoder.pairs cross_encoder.tokens cross_encoder.forward cross_encoder.checkpoint
 cross_encoder.scheduling cross_encoder registry rerank_plugins adapters langchain llama_index
 faiss_documents faiss_filter faiss_vectors faiss_folder faiss remote_api remote_http remote
-evaluation plots dataset dataset_files arrow ray workloads serving testing demo commands cli
-__main__
+evaluation plots dataset dataset_files arrow workloads serving ray_serve ray testing demo commands
+cli __main__
 """
 # A pickled scorer comes back through the registry, which makes scorers.
 UP = {("cross_encoder.scorer", "registry")}
