@@ -147,6 +147,19 @@ def check_pairs(pairs: object) -> tuple[list[str], list[str]]:
     return queries, passages
 
 
+def utf8(text: str) -> bytes:
+    """Return ``text`` in UTF-8, or raise `InvalidArgumentError` where it holds half a character."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 20) : error.start + 20]
+        raise InvalidArgumentError(
+            f"a text holds the lone surrogate {text[error.start]!r} at character {error.start} "
+            f"(...{around!r}...), which is not a Unicode character; mend it with "
+            "text.encode('utf-8', 'replace').decode()"
+        ) from None
+
+
 def shown(value: object) -> str:
     """Return ``value`` and its type for a message, cut short."""
     return f"{_text(value)} ({type(value).__name__})"

@@ -9,9 +9,10 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-from rerank_plugins.checks import check_passages, check_query
+from rerank_plugins.checks import check_passages, check_query, check_timeout, shown, utf8
 from rerank_plugins.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -32,6 +33,7 @@ __all__ = ["RemoteScorer", "RerankApi"]
 
 API_KEY_VARIABLE = "RERANK_API_KEY"
 _RETRIED = {408, 429, 502, 503, 504}
+_LOADING_PAUSE_S = 0.5
 
 
 class RemoteScorer:
@@ -45,7 +47,8 @@ class RemoteScorer:
       repr, pickle or error.
     - ``score_unit``: what the endpoint's scores are. None asks a server of this package, and takes
       others to answer with probabilities.
-    - ``batch_size``: passages a request; a longer call is split. None is what the API is known for.
+    - ``batch_size``: passages a request; a longer call is split. None is what the API is known for,
+      or says itself; a request that is refused for its size is halved once.
     - ``timeout_s``: for one call, retries included. 408, 429, 502, 503, 504 and lost connections
       are tried again until then, as ``Retry-After`` says.
     - ``extra_body``: more fields for every request.
@@ -67,10 +70,7 @@ class RemoteScorer:
         timeout_s: float = 30.0,
         extra_body: Mapping[str, Any] | None = None,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise InvalidArgumentError(
-                f"base_url must begin with http:// or https://, got {base_url!r}"
-            )
+        _check_address(base_url)
         if isinstance(api, str) and api != "auto" and api not in APIS:
             raise InvalidArgumentError(
                 f"api must be auto, {', '.join(APIS)} or a RerankApi; got {api!r}"
@@ -90,24 +90,24 @@ class RemoteScorer:
             "timeout_s": timeout_s,
             "extra_body": dict(extra_body or {}),
         }
-        self._key = api_key or os.environ.get(API_KEY_VARIABLE) or None
+        self._key = _checked_key(api_key or os.environ.get(API_KEY_VARIABLE) or None)
         self._connections = Connections(self._key)
-        self._api = APIS[api] if isinstance(api, str) and api in APIS else api
+        asked_first = api in ("auto", "rerank_plugins")
+        self._api = APIS[api] if isinstance(api, str) and not asked_first else api
         self._unit: ScoreUnit | None = score_unit
 
     @property
     def score_unit(self) -> ScoreUnit:
         """``"logit"`` or ``"probability"``; the first time this may ask the server."""
-        self._connections.run(self._learned(time.monotonic() + self._options["timeout_s"]))
+        self._connections.run(self._learned(self._deadline(None)))
         return self._known_unit()
 
     def score(
         self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
     ) -> list[float]:
         """Return one float per passage, in the order given; higher is more relevant."""
-        deadline = time.monotonic() + (timeout_s or self._options["timeout_s"])
-        query = check_query(query)
-        batches = self._batches(passages, self._connections.run(self._learned(deadline)))
+        deadline, query, texts = self._checked(query, passages, timeout_s)
+        batches = self._batches(texts, self._connections.run(self._learned(deadline)))
 
         def part(batch: list[str]) -> list[float]:
             found: list[float] = self._connections.run(self._scored(query, batch, deadline))
@@ -122,9 +122,8 @@ class RemoteScorer:
         self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
     ) -> list[float]:
         """Return what `score` returns, and leave the event loop free meanwhile."""
-        deadline = time.monotonic() + (timeout_s or self._options["timeout_s"])
-        query = check_query(query)
-        batches = self._batches(passages, await self._connections.arun(self._learned(deadline)))
+        deadline, query, texts = self._checked(query, passages, timeout_s)
+        batches = self._batches(texts, await self._connections.arun(self._learned(deadline)))
         free = asyncio.Semaphore(self._options["max_concurrency"])
 
         async def part(batch: list[str]) -> list[float]:
@@ -133,7 +132,12 @@ class RemoteScorer:
                 found: list[float] = await self._connections.arun(steps)
                 return found
 
-        parts = await asyncio.gather(*(part(batch) for batch in batches))
+        tasks = [asyncio.ensure_future(part(batch)) for batch in batches]
+        try:
+            parts = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # where one failed, the others' answers are of no use
+                task.cancel()
         return [score for found in parts for score in found]
 
     def close(self) -> None:
@@ -148,20 +152,33 @@ class RemoteScorer:
 
     # -- one request ----------------------------------------------------------------------------
 
+    def _deadline(self, timeout_s: float | None) -> float:
+        seconds = check_timeout(timeout_s)
+        return time.monotonic() + (self._options["timeout_s"] if seconds is None else seconds)
+
     def _learned(self, deadline: float) -> Steps:
         """Find out, once, whose API this is; return it."""
-        if not isinstance(self._api, RerankApi):
+        while not isinstance(self._api, RerankApi):
             question = probe(self.base_url, self.model)
             answers = []
             for url in question.urls:
                 request = {"method": "GET", "url": url}
                 response = yield from self._sent(request, deadline, probing=True)
                 answers.append((response.status_code, response.content))
-            self._api, unit = question.read(answers)
-            self._unit = self._unit or unit
+            found = question.read(answers)
+            if found is not None:
+                self._unit = self._unit or found.unit
+                api = APIS["rerank_plugins"] if self._options["api"] != "auto" else found.api
+                self._api = replace(api, batch_size=found.api.batch_size)
+            elif time.monotonic() + _LOADING_PAUSE_S >= deadline:
+                raise RemoteError(f"{self.base_url} is still loading {self.model}", status=503)
+            else:
+                yield _LOADING_PAUSE_S
         return self._api
 
-    def _scored(self, query: str, passages: list[str], deadline: float) -> Steps:
+    def _scored(
+        self, query: str, passages: list[str], deadline: float, *, may_halve: bool = True
+    ) -> Steps:
         api = self._api
         assert isinstance(api, RerankApi)
         body = {
@@ -170,8 +187,17 @@ class RemoteScorer:
             **self._options["extra_body"],
         }
         request = {"method": "POST", "url": endpoint_url(self.base_url, api), "json": body}
-        response = yield from self._sent(request, deadline)
-        return scores_of(response.content, len(passages), self._known_unit())
+        try:
+            response = yield from self._sent(request, deadline)
+        except RemoteError as error:
+            if not (may_halve and len(passages) > 1 and _is_too_large(error)):
+                raise
+        else:
+            return scores_of(response.content, len(passages), self._known_unit())
+        middle = len(passages) // 2
+        first = yield from self._scored(query, passages[:middle], deadline, may_halve=False)
+        second = yield from self._scored(query, passages[middle:], deadline, may_halve=False)
+        return first + second
 
     def _known_unit(self) -> ScoreUnit:
         return self._unit or "probability"
@@ -192,6 +218,8 @@ class RemoteScorer:
                     return got
                 if got.status_code not in _RETRIED:
                     raise RemoteError(self._told(got), status=got.status_code)
+            if isinstance(got, httpx.DecodingError):
+                raise RemoteError(f"{self.base_url} sent an answer that cannot be decoded")
             asked_s = retry_after(got) if isinstance(got, httpx.Response) else None
             pause_s = wait_s * random.uniform(0.5, 1.0) if asked_s is None else asked_s
             wait_s = min(2 * wait_s, 8.0)
@@ -222,10 +250,48 @@ class RemoteScorer:
         }.get(response.status_code, "")
         return f"{self.base_url} answered {response.status_code}: {text}{hint}"
 
-    def _batches(self, passages: Sequence[str], api: RerankApi) -> list[list[str]]:
-        texts = check_passages(passages)
+    def _checked(
+        self, query: str, passages: Sequence[str], timeout_s: float | None
+    ) -> tuple[float, str, list[str]]:
+        """Return the deadline, the query and the passages; half characters are refused here."""
+        query, texts = check_query(query), check_passages(passages)
+        for text in (query, *texts):
+            utf8(text)
+        return self._deadline(timeout_s), query, texts
+
+    def _batches(self, texts: list[str], api: RerankApi) -> list[list[str]]:
         size = self._options["batch_size"] or api.batch_size
         return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+
+def _check_address(base_url: str) -> None:
+    if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
+        raise InvalidArgumentError(
+            f"base_url must begin with http:// or https://, got {shown(base_url)}"
+        )
+    try:
+        address = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise InvalidArgumentError(f"base_url={base_url!r} is no address: {error}") from None
+    if not address.host or (address.port or 0) > 65_535:
+        raise InvalidArgumentError(f"base_url={base_url!r} has no host, or a port beyond 65535")
+    if address.userinfo:  # which every repr and error would show
+        raise InvalidArgumentError("base_url holds a user or password; give a key as api_key")
+
+
+def _checked_key(key: str | None) -> str | None:
+    """Return the key, if a header may hold it; the error does not show it."""
+    if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise InvalidArgumentError(
+            "api_key holds a space at an end, a line end or another character that a header may "
+            "not hold; strip() it"
+        )
+    return key
+
+
+def _is_too_large(error: RemoteError) -> bool:
+    """Say whether a request was refused for its size; TEI's number for that is 422."""
+    return error.status == 413 or (error.status == 422 and "batch size" in str(error))
 
 
 def _restored(base_url: str, model: str, options: dict[str, Any]) -> RemoteScorer:

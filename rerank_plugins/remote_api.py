@@ -74,31 +74,41 @@ def endpoint_url(base_url: str, api: RerankApi) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Whose API a server has, and the unit of its scores, where it says one."""
+
+    api: RerankApi
+    unit: ScoreUnit | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """What to ask a server, to find out whose API it has."""
 
     urls: tuple[str, ...]
     model: str
 
-    def read(self, answers: Sequence[tuple[int, bytes]]) -> tuple[RerankApi, ScoreUnit | None]:
-        """Return the API that the answers (status, body) to ``urls`` tell of, and its unit."""
+    def read(self, answers: Sequence[tuple[int, bytes]]) -> Found | None:
+        """Return what the answers (status, body) to ``urls`` tell; None: ask again, it loads."""
         models, info = (_json_object(status, body) for status, body in answers)
         rows = models.get("data")
-        for row in rows if isinstance(rows, list) else []:
-            if isinstance(row, dict) and row.get("owned_by") == "rerank_plugins":
-                if row.get("id") == self.model or len(rows or []) == 1:
-                    unit = row.get("score_unit")
-                    return APIS["rerank_plugins"], unit if unit in (
-                        "logit",
-                        "probability",
-                    ) else None
+        rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        for row in rows:
+            ours = row.get("owned_by") == "rerank_plugins"
+            if ours and (row.get("id") == self.model or len(rows) == 1):
+                unit = row.get("score_unit")
+                if unit not in ("logit", "probability"):
+                    return None
+                return Found(_sized(APIS["rerank_plugins"], row.get("max_documents")), unit)
         kind = info.get("model_type")
         if isinstance(kind, dict) and "reranker" in kind:
-            size = info.get("max_client_batch_size")
-            tei = APIS["tei"]
-            size = size if isinstance(size, int) and size > 0 else tei.batch_size
-            return replace(tei, batch_size=size), None
-        return APIS["cohere"], None
+            return Found(_sized(APIS["tei"], info.get("max_client_batch_size")))
+        return Found(APIS["cohere"])
+
+
+def _sized(api: RerankApi, size: object) -> RerankApi:
+    """Return the API with the number of passages that a server says it takes."""
+    return replace(api, batch_size=size) if isinstance(size, int) and size > 0 else api
 
 
 def probe(base_url: str, model: str) -> Probe:

@@ -13,7 +13,7 @@ import httpx
 
 # What a call does, step by step, for a thread and an event loop alike: it yields a request (keyword
 # arguments of httpx's ``request``), and is sent what came of it, or yields seconds to wait.
-Got = httpx.Response | httpx.TransportError | None
+Got = httpx.Response | httpx.RequestError | None
 Steps = Generator["float | dict[str, Any]", Got, Any]
 _Open = tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient]
 
@@ -40,7 +40,7 @@ class Connections:
             if isinstance(step, dict):
                 try:
                     got = self._sync_client().request(**step, headers=self._headers)
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     got = error
             else:
                 time.sleep(step)
@@ -57,7 +57,7 @@ class Connections:
             if isinstance(step, dict):
                 try:
                     got = await (await self._async_client()).request(**step, headers=self._headers)
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     got = error
             else:
                 await asyncio.sleep(step)

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
+    SkipValidation,
     ValidationError,
     create_model,
 )
@@ -91,8 +92,9 @@ class ScorerSettings(_OptionFields):
         protected_namespaces=(),
     )
 
-    # Never dumped: a scorer holds weights or connections.
-    scorer: SkipJsonSchema[Scorer | None] = Field(
+    # Never dumped: a scorer holds weights or connections. `_one_scorer` checks it, because pydantic
+    # would ask a remote scorer for its unit, and so its server.
+    scorer: SkipJsonSchema[SkipValidation[Scorer | None]] = Field(
         default=None, exclude=True, repr=False, frozen=True
     )
 
@@ -159,7 +161,9 @@ class ScorerSettings(_OptionFields):
         if scorer is None:
             return settings
         members = ("score", "ascore", "model", "score_unit")
-        missing = [name for name in members if not hasattr(scorer, name)]
+        # The class first: a property of a remote scorer asks its server, which may be down.
+        has = [name for name in members if hasattr(type(scorer), name) or hasattr(scorer, name)]
+        missing = [name for name in members if name not in has]
         if missing or isinstance(scorer, type):
             lacks = ", ".join(missing) or "an instance"
             raise InvalidTypeError(

@@ -19,12 +19,12 @@ from typing import Protocol
 import numpy as np
 import tokenizers
 
+from rerank_plugins.checks import utf8
 from rerank_plugins.cross_encoder.pairs import TokenIds
 from rerank_plugins.cross_encoder.tokens.texts import (
     LONG_TEXT_CHARS,
     frozen,
     joint_groups,
-    utf8,
 )
 from rerank_plugins.cross_encoder.tokens.wordpiece import WordPieceEncoder, WordPieceRules
 from rerank_plugins.errors import InvalidArgumentError, UnsupportedModelError

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rerank_plugins.cross_encoder.pairs import TokenIds
-from rerank_plugins.errors import InvalidArgumentError
 
 # Texts are encoded together up to this size: the fixed cost of a pass is shared, and what lies
 # between text and ids stays small, for however many texts.
@@ -27,19 +26,6 @@ def joint_groups(texts: Sequence[str]) -> Iterator[list[str]]:
         group.append(text)
     if group:
         yield group
-
-
-def utf8(text: str) -> bytes:
-    """Return ``text`` in UTF-8, or raise `InvalidArgumentError` where it holds half a character."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        around = text[max(0, error.start - 20) : error.start + 20]
-        raise InvalidArgumentError(
-            f"a text holds the lone surrogate {text[error.start]!r} at character {error.start} "
-            f"(...{around!r}...), which is not a Unicode character; mend it with "
-            "text.encode('utf-8', 'replace').decode()"
-        ) from None
 
 
 def frozen(ids: TokenIds) -> TokenIds:

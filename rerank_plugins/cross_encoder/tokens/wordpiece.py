@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from rerank_plugins.checks import utf8
 from rerank_plugins.cross_encoder.pairs import TokenIds
 from rerank_plugins.cross_encoder.tokens.texts import (
     LONG_TEXT_CHARS,
     frozen,
     joint_groups,
-    utf8,
 )
 
 # Words beyond the vocabulary are remembered up to this number, and forgotten together when it is
