@@ -275,7 +275,7 @@ class FaissVectorStore(VectorStore):
                     raise InvalidArgumentError(f"no document has the id {name!r:.60}")
             vectors = [self._index.reconstruct(self._rows[name][0]) for name in names]
             dimension = self._index.d if self._index is not None else 0
-        return np.array(vectors, dtype=np.float32).reshape(-1, dimension)
+        return np.array(vectors, dtype=np.float32).reshape(len(names), dimension)
 
     def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
         """Return the ``k`` nearest documents, best first."""

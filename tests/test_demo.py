@@ -208,6 +208,7 @@ def test_unusable_options_are_named_before_anything_is_read(
     assert captured.out == ""
 
 
+@pytest.mark.slow
 def test_the_command_answers_the_same_in_either_framework(
     embedding: SentenceTransformerEmbedding,
     capsys: pytest.CaptureFixture[str],

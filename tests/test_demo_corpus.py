@@ -90,6 +90,7 @@ def test_questions_are_not_copies_of_what_answers_them() -> None:
             assert " ".join(words[start : start + 6]) not in by_id[doc_id], query
 
 
+@pytest.mark.slow
 def test_this_pythons_documentation_makes_a_corpus_like_the_frozen_one() -> None:
     frozen = {passage.id for passage in read_demo().passages}
     made = read_passages()

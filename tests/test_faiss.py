@@ -52,6 +52,17 @@ def test_scores_are_cosines_best_first(store: FaissVectorStore) -> None:
     assert all(type(score) is float for _, score in found)
 
 
+def test_vectors_come_in_the_order_of_the_ids_with_length_one(store: FaissVectorStore) -> None:
+    store.delete(["east"])
+    vectors = store.get_vectors_by_ids(["northeast", "west", "northeast"])
+    assert vectors.dtype == np.float32
+    assert vectors == pytest.approx(np.array([[0.5**0.5] * 2, [-1, 0], [0.5**0.5] * 2]))
+    assert store.get_vectors_by_ids([]).shape == (0, 2)
+    assert FaissVectorStore(Given()).get_vectors_by_ids([]).shape == (0, 0)
+    with pytest.raises(InvalidArgumentError, match="no document has the id 'east'"):
+        store.get_vectors_by_ids(["west", "east"])
+
+
 def test_relevance_is_half_of_one_plus_cosine(store: FaissVectorStore) -> None:
     found = store.similarity_search_with_relevance_scores("5,0", k=4)
     assert [score for _, score in found] == pytest.approx([1.0, 0.853553, 0.5, 0.0], abs=1e-5)

@@ -42,11 +42,12 @@ class Display:
         table.add_column("#", justify="right", width=1)
         for name in systems:
             table.add_column(name, ratio=1, no_wrap=True, overflow="ellipsis")
+        room = (self._console.width - 5) // len(systems) - 3
         before = {found.id: rank for rank, found in enumerate(answer.rankings[FIRST_STAGE])}
         for rank in range(min(N_ROWS, len(before))):
             row = [str(rank + 1)]
             cells = [
-                _cell(answer.query, answer.rankings[name][rank], judged, before, rank)
+                _cell(answer.query, answer.rankings[name][rank], judged, before, rank, room)
                 for name in systems
             ]
             table.add_row(*row, *cells)
@@ -142,11 +143,20 @@ def _words(text: str) -> set[str]:
 
 
 def _cell(
-    query: str, found: Found, judged: Mapping[str, int], before: Mapping[str, int], rank: int
+    query: str,
+    found: Found,
+    judged: Mapping[str, int],
+    before: Mapping[str, int],
+    rank: int,
+    room: int,
 ) -> Text:
     relevance = judged.get(found.id, 0)
     cell = Text(f"{_MARKS[relevance]} ", style="green")
     rose = before[found.id] - rank
     if rose > 0:
         cell.append(f"↑{rose} ", style="green" if relevance else "dim")
-    return cell.append(harmless(matched_label(query, found)), style="bold default")
+    label = harmless(matched_label(query, found))
+    left = max(room - len(cell), 8)
+    if len(label) > left:  # names that begin alike are told apart by their ends
+        label = "…" + label[-left + 1 :]
+    return cell.append(label, style="bold default")
