@@ -26,7 +26,7 @@ def test_a_processor_without_the_instructions_goes_the_pytorch_way(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setenv("RERANK_NATIVE", path)
-    dtype = "bfloat16" if path == "amx" else "float32"
+    dtype = {"amx": "bfloat16", "amx_int8": "int8"}.get(path, "float32")
     processor = EVERY_FEATURE - {sorted(NEEDS[path])[0]}
     forward, way = native_forward(random_weights(), dtype, processor=processor)
     assert forward is None

@@ -174,15 +174,18 @@ def _bert_forward(weights: BertWeights, device: torch.device, dtype: str) -> tup
         from rerank_plugins.cross_encoder.forward.gpu import GpuForward
 
         return GpuForward(weights, device=device, dtype=DTYPES[dtype]), "PyTorch"
-    if dtype == "int8":
-        from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward
-
-        return QuantizedForward(weights), "PyTorch"
-    from rerank_plugins.cross_encoder.forward.cpu import CpuForward
     from rerank_plugins.cross_encoder.forward.native.choice import native_forward
 
     native, way = native_forward(weights, dtype)
-    return native or CpuForward(weights, dtype=DTYPES[dtype]), way
+    if native is not None:
+        return native, way
+    if dtype == "int8":
+        from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward
+
+        return QuantizedForward(weights), way
+    from rerank_plugins.cross_encoder.forward.cpu import CpuForward
+
+    return CpuForward(weights, dtype=DTYPES[dtype]), way
 
 
 def _pair_encoder(tokenizer: PreTrainedTokenizerBase, settings: SavedSettings) -> PairEncoder:

@@ -47,19 +47,46 @@ class QuantizedForward(EncoderForward):
                 "one of them is missing here: use dtype='float32'"
             )
         weights = weights.to(torch.device("cpu"), torch.float32)
-        embeddings = EmbeddingTable(weights.embeddings, torch.float32)
-        layers = []
-        sample = calibration_pairs(weights)
-        layout = RowLayout.of(sample)
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            hidden = embeddings(sample, layout)
-            for layer in weights.layers[:-1]:
-                full = FullLayer(layer, weights.n_heads, weights.activation, torch.float32)
-                steps = full.steps(hidden, layout)
-                layers.append(_QuantizedLayer(layer, weights, (hidden, *steps[:-1])))
-                hidden = steps[-1]
+            layers = [
+                _QuantizedLayer(layer, weights, scales)
+                for layer, scales in zip(weights.layers, layer_scales(weights), strict=False)
+            ]
         last_layer = ClsLayer(weights.layers[-1], weights.n_heads, weights.activation)
+        embeddings = EmbeddingTable(weights.embeddings, torch.float32)
         super().__init__(embeddings, layers, last_layer, weights.head)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerScales:
+    """What the inputs of a layer's four products are in integers, in the order of the products."""
+
+    hidden: Scale
+    context: Scale
+    middle: Scale
+    inner: Scale
+
+
+def layer_scales(weights: BertWeights) -> list[LayerScales]:
+    """Return the scales of each layer but the last, for float32 ``weights`` on the CPU."""
+    sample = calibration_pairs(weights)
+    layout = RowLayout.of(sample)
+    found = []
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+        hidden = EmbeddingTable(weights.embeddings, torch.float32)(sample, layout)
+        for layer in weights.layers[:-1]:
+            full = FullLayer(layer, weights.n_heads, weights.activation, torch.float32)
+            context, middle, inner, output = full.steps(hidden, layout)
+            found.append(
+                LayerScales(
+                    hidden=Scale.signed(hidden),
+                    context=Scale.signed(context),
+                    middle=Scale.signed(middle),
+                    inner=Scale.unsigned(inner),
+                )
+            )
+            hidden = output
+    return found
 
 
 def calibration_pairs(weights: BertWeights) -> PackedPairs:
@@ -77,7 +104,7 @@ def calibration_pairs(weights: BertWeights) -> PackedPairs:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
     """A value is ``step * (integer - zero)``; ``dtype`` is int8, or uint8 where zero is not 0."""
 
     step: float
@@ -85,12 +112,12 @@ class _Scale:
     dtype: torch.dtype
 
     @classmethod
-    def signed(cls, sample: Tensor) -> _Scale:
+    def signed(cls, sample: Tensor) -> Scale:
         """Return a scale for values like ``sample``, float32 of any shape, on both sides of 0."""
         return cls(float(sample.abs().max()) * HEADROOM / 127 or 1.0, 0, torch.int8)
 
     @classmethod
-    def unsigned(cls, sample: Tensor) -> _Scale:
+    def unsigned(cls, sample: Tensor) -> Scale:
         """Return a scale for an activation's output like ``sample``, float32 of any shape.
 
         Most of that is on one side of zero, which need not be in the middle of the integers.
@@ -105,23 +132,22 @@ class _Scale:
 
 
 class _QuantizedLayer:
-    """One encoder layer over all rows: float32 (n_rows, hidden) in and out.
+    """One encoder layer over all rows: float32 (n_rows, hidden) in and out."""
 
-    ``samples`` are inputs of its four products, (n_rows, in), float32.
-    """
-
-    def __init__(self, layer: Layer, weights: BertWeights, samples: tuple[Tensor, ...]) -> None:
-        hidden, context, middle = (_Scale.signed(sample) for sample in samples[:3])
-        inner = _Scale.unsigned(samples[3])
+    def __init__(self, layer: Layer, weights: BertWeights, scales: LayerScales) -> None:
         # As AMX and some AVX-512 processors have it; emulated, it is slower than float32.
         attention = torch.bfloat16 if processor_has("avx512_bf16") else torch.float32
         self._n_heads = weights.n_heads
-        self._query_key_value = _QuantizedLinear(query_key_value(layer), hidden, attention)
-        self._attention_output = _QuantizedLinear(layer.attention_output, context, torch.float32)
+        self._query_key_value = _QuantizedLinear(query_key_value(layer), scales.hidden, attention)
+        self._attention_output = _QuantizedLinear(
+            layer.attention_output, scales.context, torch.float32
+        )
         self._attention_norm = layer.attention_norm
-        self._feed_forward = _QuantizedLinear(layer.feed_forward, middle, inner, weights.activation)
+        self._feed_forward = _QuantizedLinear(
+            layer.feed_forward, scales.middle, scales.inner, weights.activation
+        )
         self._feed_forward_output = _QuantizedLinear(
-            layer.feed_forward_output, inner, torch.float32
+            layer.feed_forward_output, scales.inner, torch.float32
         )
         self._feed_forward_norm = layer.feed_forward_norm
 
@@ -135,14 +161,14 @@ class _QuantizedLayer:
 class _QuantizedLinear:
     """A linear layer from values or integers of ``source`` to ``target``.
 
-    ``target`` is a dtype, or a `_Scale` for integers.
+    ``target`` is a dtype, or a `Scale` for integers.
     """
 
     def __init__(
         self,
         linear: Linear,
-        source: _Scale,
-        target: _Scale | torch.dtype,
+        source: Scale,
+        target: Scale | torch.dtype,
         activation: ActivationName | None = None,
     ) -> None:
         steps = linear.weight.abs().amax(dim=1).clamp_min(1e-30) / 127
@@ -152,7 +178,7 @@ class _QuantizedLinear:
         self._zeros = torch.zeros(len(steps), dtype=torch.int32)
         self._bias = linear.bias
         self._source = source
-        self._target = target if isinstance(target, _Scale) else _Scale(1.0, 0, target)
+        self._target = target if isinstance(target, Scale) else Scale(1.0, 0, target)
         self._fused = FUSED[activation] if activation else ("none", "")
 
     def __call__(self, values: Tensor, residual: Tensor | None = None) -> Tensor:

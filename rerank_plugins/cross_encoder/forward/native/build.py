@@ -22,10 +22,12 @@ _COMMON = (
     "-Wl,--as-needed -Wall"
 )
 _AVX512 = "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma"
+_AMX = "-mavx512bf16 -mamx-tile -mamx-bf16"
 FLAGS = {
     "avx2": "-DPATH_AVX2 -mavx2 -mfma",
     "avx512": f"-DPATH_AVX512 {_AVX512}",
-    "amx": f"-DPATH_AMX {_AVX512} -mavx512bf16 -mamx-tile -mamx-bf16",
+    "amx": f"-DPATH_AMX {_AVX512} {_AMX}",
+    "amx_int8": f"-DPATH_AMX_INT8 {_AVX512} {_AMX} -mamx-int8",
 }
 
 

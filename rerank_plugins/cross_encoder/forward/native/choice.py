@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from rerank_plugins.cross_encoder.forward.bert import BertWeights
+from rerank_plugins.cross_encoder.forward.int8 import layer_scales
 from rerank_plugins.cross_encoder.forward.native.build import (
     FLAGS,
     FOLDER,
@@ -20,12 +21,14 @@ from rerank_plugins.errors import InvalidArgumentError
 
 VARIABLE = "RERANK_NATIVE"
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "fma"})
+_AMX = _AVX512 | {"avx512_bf16", "amx_tile", "amx_bf16"}
 NEEDS = {
     "avx2": frozenset({"avx2", "fma"}),
     "avx512": _AVX512,
-    "amx": _AVX512 | {"avx512_bf16", "amx_tile", "amx_bf16"},
+    "amx": _AMX,
+    "amx_int8": _AMX | {"amx_int8"},
 }
-_PATHS = {"float32": ("avx512", "avx2"), "bfloat16": ("amx",)}
+_PATHS = {"float32": ("avx512", "avx2"), "bfloat16": ("amx",), "int8": ("amx_int8",)}
 
 
 def native_forward(
@@ -58,7 +61,8 @@ def native_forward(
             continue
         opened = _opened(library(folder, path), path, features)
         if isinstance(opened, ctypes.CDLL):
-            return NativeForward(opened, weights), f"compiled ({path})"
+            scales = layer_scales(weights) if dtype == "int8" else ()
+            return NativeForward(opened, weights, scales), f"compiled ({path})"
         reasons.append(opened)
     return None, f"PyTorch ({'; '.join(reasons) or f'{wish} has no {dtype}'})"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,26 +12,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rerank_plugins.cross_encoder.forward.bert import BertWeights, Layer, LayerNorm, Linear
+from rerank_plugins.cross_encoder.forward.int8 import LayerScales
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
 # As in forward.cpp.
 _ACTIVATIONS = {"gelu": 1, "gelu_tanh": 2, "relu": 3, "silu": 4, "tanh": 5}
 _BAD_LENGTH, _BAD_ID, _BAD_TYPE, _NO_MEMORY = 1, 2, 3, 4
-# Sizes are padded with zeros to multiples of this: a tile of bfloat16 is 32 values wide.
-_MULTIPLE = 32
 
 
 class NativeForward:
     """Logits of packed pairs on the CPU; may be called by any thread.
 
-    ``library`` is one of `build`'s, opened, for instructions that this processor has.
+    ``library`` is one of `build`'s, opened, for instructions that this processor has; that of int8
+    takes the ``scales`` of `layer_scales`.
     """
 
-    def __init__(self, library: ctypes.CDLL, weights: BertWeights) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, weights: BertWeights, scales: Sequence[LayerScales] = ()
+    ) -> None:
         self._library = library
         library.native_create.restype = ctypes.c_void_p
-        arguments = _Arguments(weights.to(torch.device("cpu"), torch.float32))
+        weights = weights.to(torch.device("cpu"), torch.float32)
+        arguments = _Arguments(weights, library.native_multiple())
+        steps = [
+            number
+            for layer in scales
+            for scale in (layer.hidden, layer.context, layer.middle, layer.inner)
+            for number in (1 / scale.step, scale.zero)
+        ]
         self._n_labels = weights.head.classifier.weight.shape[0]
         self._n_tokens = len(weights.embeddings.token)
         self._n_positions = len(weights.embeddings.position)
@@ -40,6 +50,7 @@ class NativeForward:
             (ctypes.c_int64 * len(sizes))(*sizes),
             (ctypes.c_void_p * len(pointers))(*pointers),
             (ctypes.c_float * len(eps))(*eps),
+            (ctypes.c_float * len(steps))(*steps),
         )
         if not model:
             raise MemoryError("no memory for the packed weights")
@@ -103,15 +114,23 @@ class NativeForward:
 
 
 class _Arguments:
-    """What `native_create` takes, in its order. ``kept`` are those that it does not copy."""
+    """What `native_create` takes, in its order. ``kept`` are those that it does not copy.
 
-    def __init__(self, weights: BertWeights) -> None:
+    Sizes are padded with zeros to multiples of ``multiple``, the width of a tile.
+    """
+
+    def __init__(self, weights: BertWeights, multiple: int) -> None:
         self.tensors: list[Tensor] = []
         self.kept: list[Tensor] = []
         self.eps: list[float] = []
+        self._multiple = multiple
         self._n_heads = weights.n_heads
-        self._hidden = _padded(weights.hidden_size)
+        self._hidden = self._padded(weights.hidden_size)
         self._width = weights.hidden_size // weights.n_heads
+        # In attention a tile is 32 wide on every path; all heads together are a product's inputs.
+        self._padded_width = -(-self._width // 32) * 32
+        if self._n_heads * self._padded_width % multiple:
+            self._padded_width = self._padded(self._width)
         self._add_embeddings(weights)
         for layer in weights.layers[:-1]:
             self._add_layer(layer)
@@ -130,13 +149,13 @@ class _Arguments:
         self.sizes = [
             self._hidden,
             weights.n_heads,
-            _padded(self._width),
-            _padded(len(last.feed_forward.bias)),
+            self._padded_width,
+            self._padded(len(last.feed_forward.bias)),
             len(weights.layers),
             len(embeddings.token),
             len(embeddings.position),
             1 if embeddings.type is None else len(embeddings.type),
-            _padded(embeddings.token.shape[1]),
+            self._padded(embeddings.token.shape[1]),
             len(classifier.bias),
             _ACTIVATIONS[weights.activation],
             _ACTIVATIONS[weights.head.activation] if dense is not None else 0,
@@ -145,18 +164,21 @@ class _Arguments:
             embeddings.token.shape[1],
         ]
 
+    def _padded(self, size: int) -> int:
+        return -(-size // self._multiple) * self._multiple
+
     def _add(self, tensor: Tensor) -> None:
         self.tensors.append(tensor.contiguous())
         self.kept.append(self.tensors[-1])
 
     def _add_linear(self, linear: Linear) -> None:
         """Add (out, in) and (out,), both sizes padded; the weight is copied by the library."""
-        n_outputs, n_inputs = (_padded(size) for size in linear.weight.shape)
+        n_outputs, n_inputs = (self._padded(size) for size in linear.weight.shape)
         self.tensors.append(_wide(linear.weight, n_outputs, n_inputs).contiguous())
         self._add(F.pad(linear.bias, (0, n_outputs - len(linear.bias))))
 
     def _add_norm(self, norm: LayerNorm) -> None:
-        more = (0, _padded(len(norm.bias)) - len(norm.bias))
+        more = (0, self._padded(len(norm.bias)) - len(norm.bias))
         self._add(F.pad(norm.weight, more))
         self._add(F.pad(norm.bias, more))
         self.eps.append(norm.eps)
@@ -166,7 +188,7 @@ class _Arguments:
         places = embeddings.position[None]
         if embeddings.type is not None:
             places = embeddings.type[:, None] + places
-        width = _padded(embeddings.token.shape[1])
+        width = self._padded(embeddings.token.shape[1])
         self._add(_wide(embeddings.token, None, width))
         self._add(_wide(places.flatten(0, 1), None, width))
         self._add_norm(embeddings.norm)
@@ -187,7 +209,7 @@ class _Arguments:
         )
         output = layer.attention_output
         by_head = output.weight.reshape(-1, self._n_heads, self._width)
-        by_head = F.pad(by_head, (0, _padded(self._width) - self._width))
+        by_head = F.pad(by_head, (0, self._padded_width - self._width))
         self._add_linear(Linear(weight=by_head.flatten(1), bias=output.bias))
         self._add_rest(layer)
 
@@ -200,17 +222,13 @@ class _Arguments:
     def _by_head(self, linear: Linear, scale: float = 1.0) -> Linear:
         """Return ``linear`` times ``scale``, each head's outputs padded."""
         n_heads, width = self._n_heads, self._width
-        more = _padded(width) - width
+        more = self._padded_width - width
         weight = linear.weight.reshape(n_heads, width, -1) * scale
         bias = linear.bias.reshape(n_heads, width) * scale
         return Linear(
             weight=F.pad(weight, (0, 0, 0, more)).flatten(0, 1),
             bias=F.pad(bias, (0, more)).flatten(),
         )
-
-
-def _padded(size: int) -> int:
-    return -(-size // _MULTIPLE) * _MULTIPLE
 
 
 def _wide(matrix: Tensor, n_rows: int | None, n_columns: int) -> Tensor:
