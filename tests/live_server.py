@@ -26,7 +26,13 @@ def serving(
     options = options or ServerOptions()
     app = create_app([_served(scorer) for scorer in scorers], options)
     config = uvicorn.Config(
-        app, port=0, log_config=None, http=bounded_protocol(options), ws="none", lifespan="on"
+        app,
+        port=0,
+        log_config=None,
+        http=bounded_protocol(options),
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=int(LONG),  # or a test that is held up loses its connection
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

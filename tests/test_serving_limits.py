@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_bodies_of_all_requests_together_are_bounded(held: Held) -> None:
 
 
 def test_a_slow_body_and_a_slow_head_end() -> None:
-    with serving(FakeScorer({}), options=ServerOptions(read_timeout=0.3)) as client:
+    with serving(FakeScorer({}), options=ServerOptions(read_timeout=2)) as client:
         with socket.create_connection(address(client), LONG) as raw:
             raw.sendall(b"POST /v1/rerank HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{")
             assert raw.recv(4_096).startswith(b"HTTP/1.1 408")
@@ -99,6 +100,26 @@ def test_a_slow_body_and_a_slow_head_end() -> None:
             with socket.create_connection(address(client), LONG) as raw:
                 raw.sendall(head)
                 assert closed(raw)
+
+
+def test_a_connection_is_kept_between_requests_for_longer_than_a_head_may_take() -> None:
+    request = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
+    with serving(FakeScorer({}), options=ServerOptions(read_timeout=0.5)) as client:
+        raw = socket.create_connection(address(client), LONG)
+        while not answered(raw, request):  # the first head may be late itself
+            raw.close()
+            raw = socket.create_connection(address(client), LONG)
+        time.sleep(1.0)
+        assert answered(raw, request)
+        raw.close()
+
+
+def answered(raw: socket.socket, request: bytes) -> bool:
+    try:
+        raw.sendall(request)
+        return raw.recv(4_096).startswith(b"HTTP/1.1 200")
+    except ConnectionError:
+        return False
 
 
 def closed(raw: socket.socket) -> bool:

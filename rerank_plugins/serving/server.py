@@ -22,6 +22,10 @@ logger = logging.getLogger("rerank_plugins.serving")
 
 _GRACE_S = 2.0  # for answering 503 to what was given up, before uvicorn cuts it off
 
+# Longer than proxies and clients keep an idle connection (60 s): who ends it must be the one who
+# would send on it, or a request meets a connection that has just been closed.
+_KEEP_ALIVE_S = 75
+
 
 def serve(models: Sequence[ServedModel], options: ServerOptions) -> int:
     """Serve until a signal comes; return the exit status: 0, or 1 where a model cannot be loaded.
@@ -46,6 +50,7 @@ def serve(models: Sequence[ServedModel], options: ServerOptions) -> int:
         server_header=False,
         root_path=options.root_path,
         timeout_graceful_shutdown=None,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         backlog=2_048,
     )
     server = _Server(config, options)
@@ -120,7 +125,8 @@ def bounded_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
 class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """uvicorn's protocol, with a bound on connections and on the time of a request's head.
 
-    uvicorn itself waits for ever for the rest of a head, and takes any number of connections.
+    uvicorn itself waits for ever for the rest of a head, and takes any number of connections. It
+    does close a connection that is idle after an answer.
     """
 
     options: ServerOptions
@@ -135,21 +141,22 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._head_timer is None and self._between_requests():
+        if not self._between_requests():
+            self._head_is_there()
+        elif self._head_timer is None:  # the beginning of a head
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
+        self._head_is_there()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.options.read_timeout, self._head_is_late)
+        self._head_timer = self.loop.call_later(self.options.read_timeout, self.transport.abort)
 
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        if self._between_requests():
-            self.transport.abort()
+    def _head_is_there(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def _between_requests(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
