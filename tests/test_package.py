@@ -81,6 +81,7 @@ def test_without_a_compiler_the_wheel_is_for_all_platforms(tmp_path: Path) -> No
         "rerank_plugins/embedded/README.md",
         "rerank_plugins/embedded_l6/model.safetensors",
         "rerank_plugins/models.json",
+        "rerank_plugins/serving/page/icon.svg",
         "rerank_plugins/serving/page/index.html",
         "rerank_plugins/testing/scorer.py",
     ],

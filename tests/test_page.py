@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +129,93 @@ def test_a_file_is_read_and_a_wrong_line_is_named(page: Page, tmp_path: Path) ->
         expect(page.get_by_role("status")).to_contain_text("wrong.jsonl, line 2")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("some.txt", "\ufeffgood\r\n\r\nbad\r\n"),
+        ("some.jsonl", '{"text": "good"}\n{"text": "b\\nad"}'),
+    ],
+)
+def test_a_dropped_file_becomes_the_passages(page: Page, name: str, content: str) -> None:
+    with serving(FakeScorer(SCORES)) as client:
+        page.goto(str(ready(client).base_url))
+        drop = """([name, content]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([content], name));
+            document.getElementById("passages").dispatchEvent(
+                new DragEvent("drop", {dataTransfer: transfer, cancelable: true}));
+        }"""
+        page.evaluate(drop, [name, content])
+        expect(page.get_by_role("status")).to_contain_text(f"2 passages from {name}")
+        wanted = "good\nbad" if name.endswith("txt") else "good\nb ad"
+        expect(page.get_by_label("Passages, one a line")).to_have_value(wanted)
+
+
+def test_the_code_that_is_shown_gives_the_same_ranking(page: Page) -> None:
+    with serving(FakeScorer(SCORES)) as client:
+        page.goto(str(ready(client).base_url))
+        fill(page, "bad", "<b>bold</b>", "good")
+        page.get_by_label("Passages, one a line").press("Control+Enter")
+        page.get_by_text("This request as curl and as Python").click()
+        page.get_by_role("button", name="Copy Python").click()
+        curl, python = (page.locator(f"#{name}").inner_text() for name in ("curl", "python"))
+        answer = json.loads(run("bash", "-c", curl))
+        assert [row["index"] for row in answer["results"]] == [2, 1, 0]
+        printed = run(sys.executable, "-c", python).splitlines()
+    assert printed == ["0 2.0 good", "1 0.0 <b>bold</b>", "2 -3.0 bad"]
+
+
+def run(*command: str) -> str:
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment
+    ).stdout
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_cut_off_and_text_is_readable(page: Page, scheme: str, width: int) -> None:
+    with serving(FakeScorer(SCORES)) as client:
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.goto(str(ready(client).base_url))
+        fill(page, "bad", "good")
+        rank(page)
+        expect(page.get_by_role("listitem")).to_have_count(2)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        light = page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        )
+        assert (sum(light) > 3 * 128) is (scheme == "light")
+        for selector in ("body", ".before", ".score", "#rank"):
+            assert contrast(page, selector) >= 4.5, selector
+
+
+def contrast(page: Page, selector: str) -> float:
+    """Return the contrast of an element's text and what is behind it, as WCAG 2 defines it."""
+    colours = page.evaluate(
+        """(selector) => {
+            const found = document.querySelector(selector);
+            const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+            let behind = found;
+            while (numbers(getComputedStyle(behind).backgroundColor)[3] === 0)
+                behind = behind.parentElement;
+            return [getComputedStyle(found).color, getComputedStyle(behind).backgroundColor]
+                .map(numbers);
+        }""",
+        selector,
+    )
+    low, high = sorted(luminance(colour[:3]) for colour in colours)
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(colour: list[float]) -> float:
+    parts = [each / 255 for each in colour]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def test_a_missing_key_and_a_full_queue_are_told_in_words(page: Page) -> None:
     options = ServerOptions(api_key=("secret",))
     with serving(FailingScorer(OverloadedError("full")), options=options) as client:
@@ -148,6 +238,9 @@ def test_a_long_passage_shows_the_part_that_its_score_comes_from(page: Page) -> 
         rank(page)
         expect(page.get_by_text("Cut: its end was not read.")).to_have_count(1)
         expect(page.locator("mark")).to_have_count(1)
+        expect(page.get_by_text("The score comes from the marked characters, 1 to")).to_have_count(
+            1
+        )
         if folder := os.environ.get("SCREENSHOTS"):  # to look at
             page.screenshot(path=f"{folder}/page_1280.png", full_page=True)
             page.set_viewport_size({"width": 390, "height": 800})

@@ -63,7 +63,7 @@ def create_app(models: Sequence[ServedModel], options: ServerOptions | None = No
         app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
     page.add_to(app)
     metrics.start([*RERANK_PATHS, *SCORE_PATHS, "other"])
-    metrics.start([*told, "/"], (200, 401, 503))
+    metrics.start([*told, *page.PATHS], (200, 401, 503))
     app.add_middleware(Edge, options=options, metrics=metrics)
     app.add_exception_handler(HTTPException, framework_fault)
     app.add_exception_handler(RequestFault, refused)

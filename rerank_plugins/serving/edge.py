@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
+from rerank_plugins.serving import page
 from rerank_plugins.serving.faults import RequestFault, of_error
 from rerank_plugins.serving.metrics import Metrics
 from rerank_plugins.serving.options import ServerOptions
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 access_log = logging.getLogger("rerank_plugins.serving.access")
 
-PUBLIC_PATHS = {"/", "/page.js", "/page.css", "/health", "/ready", "/livez"}
+PUBLIC_PATHS = {*page.PATHS, "/health", "/ready", "/livez"}
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 

@@ -1,4 +1,4 @@
-"""A page to try the server with: three files, no build step, no other host."""
+"""A page to try the server with: four files, no build step, no other host."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _TYPES = {
     "index.html": "text/html; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
 }
 _HEADERS = {
     # Scripts and styles of this server alone: a document's text can never run.
@@ -25,10 +26,12 @@ _HEADERS = {
 }
 
 
+PATHS = {"/" if name == "index.html" else f"/{name}": name for name in _TYPES}
+
+
 def add_to(app: FastAPI) -> None:
     """Serve the page at ``/``."""
-    for name in _TYPES:
-        path = "/" if name == "index.html" else f"/{name}"
+    for path, name in PATHS.items():
         app.add_api_route(path, _file(name), methods=["GET"], include_in_schema=False)
 
 

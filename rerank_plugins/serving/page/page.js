@@ -4,7 +4,7 @@
 const byId = (id) => document.getElementById(id);
 const [query, passages, key, form, button] = ["query", "passages", "key", "form", "rank"].map(byId);
 const KEY = "rerank-api-key";
-const LONG = 300; // characters of a passage that are shown around its window
+const AROUND = 100; // characters of a passage that are shown on either side of its window
 
 key.value = sessionStorage.getItem(KEY) ?? "";
 key.addEventListener("change", () => {
@@ -117,10 +117,10 @@ function shownPassage(text, row) {
     return shown;
   }
   const part = (from, to) => characters.slice(Math.max(0, from), to).join("");
-  shown.append(start > LONG ? "… " : "", part(start - LONG, start));
-  const window = element("mark", "", part(start, end));
-  window.title = "The score comes from this part";
-  shown.append(window, part(end, end + LONG), end + LONG < characters.length ? " …" : "");
+  shown.tabIndex = 0; // it scrolls
+  shown.append(start > AROUND ? "… " : "", part(start - AROUND, start));
+  shown.append(element("mark", "", part(start, end)));
+  shown.append(part(end, end + AROUND), end + AROUND < characters.length ? " …" : "");
   return shown;
 }
 
@@ -139,6 +139,12 @@ function shownRow(row, place, texts) {
   bar.value = row.relevance_score;
   bar.setAttribute("aria-label", `score ${row.relevance_score.toFixed(4)}`);
   item.append(top, bar, shownPassage(texts[row.index], row));
+  const length = Array.from(texts[row.index]).length;
+  if (row.window && (row.window.start > 0 || row.window.end < length)) {
+    const [from, to] = [row.window.start + 1, row.window.end].map((n) => n.toLocaleString("en"));
+    const told = `The score comes from the marked characters, ${from} to ${to} of `;
+    item.append(element("p", "note", `${told}${length.toLocaleString("en")}.`));
+  }
   if (row.truncated) item.append(element("p", "cut", "Cut: its end was not read."));
   return item;
 }
@@ -182,6 +188,23 @@ function showCode(model, texts) {
     `    print(row.rank, row.score, passages[row.index])`;
   byId("code").hidden = false;
 }
+
+for (const copy of document.querySelectorAll("button[data-copies]")) {
+  copy.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(byId(copy.dataset.copies).textContent);
+      copy.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(byId(copy.dataset.copies)); // to copy by hand
+      copy.textContent = "Selected";
+    }
+    setTimeout(() => (copy.textContent = "Copy"), 2000);
+  });
+}
+
+passages.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+});
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
