@@ -111,6 +111,11 @@ def test_what_is_open_stays_open_beside_a_key() -> None:
         assert client.get("/v1/models").status_code == 401
         sent = [(b"authorization", f"Bearer {key}".encode())]  # the bytes of a key file
         assert client.get("/v1/models", headers=sent).status_code == 200
+        client.get("/a/secret/path", headers=sent)
+        counted = samples(client)
+        assert counted["rerank_requests_total", "/v1/models", "401"] == 1
+        assert counted["rerank_requests_total", "other", "404"] == 1
+        assert not [key for key in counted if "/a/secret/path" in key]
 
 
 def test_every_counter_is_there_before_the_first_request() -> None:

@@ -62,9 +62,10 @@ def create_app(models: Sequence[ServedModel], options: ServerOptions | None = No
         # Some probes ask for the head alone.
         app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
     page.add_to(app)
-    metrics.start([*RERANK_PATHS, *SCORE_PATHS, "other"])
-    metrics.start([*told, *page.PATHS], (200, 401, 503))
-    app.add_middleware(Edge, options=options, metrics=metrics)
+    scoring, others = [*RERANK_PATHS, *SCORE_PATHS], [*told, *page.PATHS, "/docs", "/openapi.json"]
+    metrics.start([*scoring, "other"])
+    metrics.start(others, (200, 401, 503))
+    app.add_middleware(Edge, options=options, metrics=metrics, paths=[*scoring, *others])
     app.add_exception_handler(HTTPException, framework_fault)
     app.add_exception_handler(RequestFault, refused)
     app.add_exception_handler(Exception, crashed)

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,12 @@ def notes(scope: MutableMapping[str, Any]) -> Notes:
 class Edge:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, *, options: ServerOptions, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, options: ServerOptions, metrics: Metrics, paths: Collection[str]
+    ) -> None:
+        """``paths`` are those that may stand in metrics and log; every other one is "other"."""
         self._app = app
+        self._paths = frozenset(paths)
         self._metrics = metrics
         self._keys = [key.encode() for key in options.keys()]
         self._public = PUBLIC_PATHS | (set() if options.protect_metrics else {"/metrics"})
@@ -86,14 +90,13 @@ class Edge:
                     await self._app(scope, receive, send_with_id)
                 else:
                     await _UNAUTHORIZED.response()(scope, receive, send_with_id)
-                span(_route(scope), kept.status)
+                span(self._route(scope), kept.status)
         finally:
             self._metrics.inflight.dec()
             self._log(scope, kept)
 
     def _allowed(self, scope: Scope, headers: Headers) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not self._keys or path in self._public or scope["method"] == "OPTIONS":
+        if not self._keys or _path(scope) in self._public or scope["method"] == "OPTIONS":
             return True
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         key = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
@@ -101,9 +104,13 @@ class Edge:
         sent = key.encode("latin-1")  # as headers are read; these are the bytes that were sent
         return sum(hmac.compare_digest(sent, known) for known in self._keys) > 0
 
+    def _route(self, scope: Scope) -> str:
+        path = _path(scope)
+        return path if path in self._paths else "other"
+
     def _log(self, scope: Scope, kept: Notes) -> None:
         seconds = time.perf_counter() - kept.started
-        route = _route(scope)
+        route = self._route(scope)
         self._metrics.requests.labels(route, str(kept.status)).inc()
         self._metrics.duration.labels(route).observe(seconds)
         if access_log.isEnabledFor(logging.INFO):
@@ -145,9 +152,8 @@ async def crashed(_: Request, error: Exception) -> Response:
     return of_error(error).response()
 
 
-def _route(scope: Scope) -> str:
-    """Return the path as it was declared, never the one that was asked for."""
-    return str(getattr(scope.get("route"), "path", "other"))
+def _path(scope: Scope) -> str:
+    return str(scope["path"].removeprefix(scope.get("root_path", "")))
 
 
 @contextmanager
