@@ -64,6 +64,14 @@ def test_a_model_that_cannot_cut_says_so(plain: httpx.Client) -> None:
     assert answer["meta"]["warnings"] == ["max_tokens_per_doc=1 was not applied by this model"]
 
 
+def test_odd_texts_are_scored_as_they_are_here(real: httpx.Client) -> None:
+    texts = ["\0", "", "  ", "a " * 50_000, "\U0001f600", "<script>", "\u202e"]
+    answer = rerank(real, "\0why", texts, raw_scores=True)
+    found = {row["index"]: row["relevance_score"] for row in answer["results"]}
+    wanted = shared_scorer("embedded", device="cpu").score("\0why", texts)
+    assert [found[index] for index in range(len(texts))] == pytest.approx(wanted, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("max_tokens_per_doc", -1), ("truncation_direction", "Left")]
 )

@@ -122,6 +122,24 @@ def answered(raw: socket.socket, request: bytes) -> bool:
         return False
 
 
+def test_a_head_without_an_end_is_bounded() -> None:
+    with serving(FakeScorer({}), options=ServerOptions(read_timeout=LONG)) as client:
+        with socket.create_connection(address(client), LONG) as raw:
+            raw.sendall(b"GET /livez HTTP/1.1\r\n" + b"x-filler: abc\r\n" * 2_000)
+            with pytest.raises(ConnectionError):
+                send_for_ever(raw, b"x-filler: abc\r\n" * 2_000)
+        with socket.create_connection(address(client), LONG) as raw:
+            raw.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 5_000 + b"\r\n")
+            assert raw.recv(4_096).startswith(b"HTTP/1.1 200")
+        body = b'{"query": "why", "documents": [' + b" " * 200_000 + b"]}"
+        assert client.post("/v1/rerank", content=body).status_code == 400  # no head is a body
+
+
+def send_for_ever(raw: socket.socket, data: bytes) -> None:
+    while True:
+        raw.sendall(data)
+
+
 def closed(raw: socket.socket) -> bool:
     try:
         return raw.recv(4_096) == b""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rerank_plugins.serving.app import create_app
 from rerank_plugins.serving.options import ServerOptions
@@ -25,6 +25,11 @@ _GRACE_S = 2.0  # for answering 503 to what was given up, before uvicorn cuts it
 # Longer than proxies and clients keep an idle connection (60 s): who ends it must be the one who
 # would send on it, or a request meets a connection that has just been closed.
 _KEEP_ALIVE_S = 75
+_MAX_HEAD_BYTES = 65_536
+_HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"connection: close\r\ncontent-length: 0\r\n\r\n"
+)
 
 
 def serve(models: Sequence[ServedModel], options: ServerOptions) -> int:
@@ -122,15 +127,16 @@ def bounded_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
     return type("Bounded", (BoundedProtocol,), {"options": options})
 
 
-class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """uvicorn's protocol, with a bound on connections and on the time of a request's head.
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with a bound on connections, and on the time and size of a head.
 
-    uvicorn itself waits for ever for the rest of a head, and takes any number of connections. It
-    does close a connection that is idle after an answer.
+    uvicorn itself waits for ever for the rest of a head of any size, and takes any number of
+    connections. It does close a connection that is idle after an answer.
     """
 
     options: ServerOptions
     _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -140,23 +146,30 @@ class BoundedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
         super().data_received(data)
-        if not self._between_requests():
-            self._head_is_there()
-        elif self._head_timer is None:  # the beginning of a head
+        if self._head_timer is not None and self._head_bytes > _MAX_HEAD_BYTES:
+            self.transport.write(_HEAD_TOO_LARGE)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_timer is None:
             self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_is_there()
+        super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
+        self._head_bytes = 0
         self._head_timer = self.loop.call_later(self.options.read_timeout, self.transport.abort)
 
     def _head_is_there(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-    def _between_requests(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
