@@ -93,13 +93,16 @@ def test_bodies_of_all_requests_together_are_bounded(held: Held) -> None:
 
 def test_a_slow_body_and_a_slow_head_end() -> None:
     with serving(FakeScorer({}), options=ServerOptions(read_timeout=2)) as client:
-        with socket.create_connection(address(client), LONG) as raw:
-            raw.sendall(b"POST /v1/rerank HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{")
-            assert raw.recv(4_096).startswith(b"HTTP/1.1 408")
-        for head in (b"", b"GET /livez HTTP/1.1\r\nhost:"):
-            with socket.create_connection(address(client), LONG) as raw:
-                raw.sendall(head)
-                assert closed(raw)
+        slow_body = b"POST /v1/rerank HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{"
+        begun = (slow_body, b"", b"GET /livez HTTP/1.1\r\nhost:")
+        connections = [socket.create_connection(address(client), LONG) for _ in begun]
+        for raw, data in zip(connections, begun, strict=True):
+            raw.sendall(data)
+        assert connections[0].recv(4_096).startswith(b"HTTP/1.1 408")
+        assert closed(connections[1])
+        assert closed(connections[2])
+        for raw in connections:
+            raw.close()
 
 
 def test_a_connection_is_kept_between_requests_for_longer_than_a_head_may_take() -> None:
@@ -120,6 +123,23 @@ def answered(raw: socket.socket, request: bytes) -> bool:
         return raw.recv(4_096).startswith(b"HTTP/1.1 200")
     except ConnectionError:
         return False
+
+
+@pytest.mark.slow
+def test_an_answer_that_nobody_reads_is_given_up() -> None:
+    body = {"query": "why", "documents": ["x" * 15_000] * 1_000, "return_documents": True}
+    content = json.dumps(body).encode()
+    head = b"POST /v2/rerank HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+    scorer = FakeScorer(lambda passage: 1.0)
+    options = ServerOptions(request_timeout=8, read_timeout=LONG)
+    with serving(scorer, options=options) as client:
+        ready(client)
+        with socket.create_connection(address(client), LONG) as raw:
+            raw.sendall(head % len(content) + content)
+            scored = 'rerank_requests_total{route="/v2/rerank",status="200"}'
+            wait_until(lambda: metric(client, scored) == 1)
+            with pytest.raises(ConnectionError):
+                send_for_ever(raw, b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
 
 
 def test_a_head_without_an_end_is_bounded() -> None:

@@ -128,15 +128,16 @@ def bounded_protocol(options: ServerOptions) -> type[asyncio.Protocol]:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a bound on connections, and on the time and size of a head.
+    """uvicorn's protocol, with bounds on connections, on a head, and on the reading of an answer.
 
-    uvicorn itself waits for ever for the rest of a head of any size, and takes any number of
-    connections. It does close a connection that is idle after an answer.
+    uvicorn itself takes any number of connections, and waits for ever for the rest of a head of any
+    size, and for a client to read its answer. It does close a connection that is idle after one.
     """
 
     options: ServerOptions
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _answer_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -161,9 +162,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_is_there()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        limit_s = self.options.request_timeout
+        self._answer_timer = self.loop.call_later(limit_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._answer_is_read()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
+        self._answer_is_read()
         super().connection_lost(exc)
+
+    def _answer_is_read(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
 
     def _expect_head(self) -> None:
         self._head_bytes = 0
