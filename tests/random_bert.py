@@ -1,4 +1,4 @@
-"""BERT-shaped models with random weights, and random pairs for them."""
+"""BERT-shaped models with random weights, random pairs for them, and what these come to."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from rerank_plugins.cross_encoder.forward.bert import (
+    ACTIVATIONS,
     ActivationName,
     BertWeights,
     Embeddings,
@@ -114,3 +117,39 @@ def random_pairs(
         type_ids=rng.integers(0, max(n_types, 1), sum(lengths), dtype=np.int32),
         lengths=np.array(lengths, dtype=np.int32),
     )
+
+
+def reference_logits(weights: BertWeights, pairs: PackedPairs) -> Tensor:
+    """Return logits (n_pairs, n_labels), one pair at a time, with nothing optimized.
+
+    The plain arithmetic of the architecture: what every optimized forward pass is tested against.
+    """
+    rows, start = [], 0
+    for length in pairs.lengths.tolist():
+        piece = slice(start, start + length)
+        start += length
+        ids = torch.from_numpy(pairs.ids[piece]).long()
+        types = torch.from_numpy(pairs.type_ids[piece]).long()
+        embeddings = weights.embeddings
+        hidden = embeddings.token[ids] + embeddings.position[:length]
+        if embeddings.type is not None:
+            hidden = hidden + embeddings.type[types]
+        hidden = embeddings.norm(hidden)
+        if embeddings.projection is not None:
+            hidden = embeddings.projection(hidden)
+        for layer in weights.layers:
+            heads = [
+                part(hidden).view(length, weights.n_heads, -1).transpose(0, 1)
+                for part in (layer.query, layer.key, layer.value)
+            ]
+            mixed = (
+                F.scaled_dot_product_attention(heads[0], heads[1], heads[2])
+                .transpose(0, 1)
+                .reshape(length, -1)
+            )
+            hidden = layer.attention_norm(hidden + layer.attention_output(mixed))
+            inner = ACTIVATIONS[weights.activation](layer.feed_forward(hidden))
+            hidden = layer.feed_forward_norm(hidden + layer.feed_forward_output(inner))
+        rows.append(weights.head(hidden[:1]))
+    n_labels = weights.head.classifier.weight.shape[0]
+    return torch.cat(rows).float() if rows else torch.empty(0, n_labels)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_bert import ALL_SHAPES, calm, random_pairs, random_weights
+from random_bert import ALL_SHAPES, calm, random_pairs, random_weights, reference_logits
 from transformers import BertConfig, BertForSequenceClassification
 
 from rerank_plugins.cross_encoder.forward.bert import (
@@ -19,7 +19,6 @@ from rerank_plugins.cross_encoder.forward.bert import (
     Layer,
     LayerNorm,
     Linear,
-    reference_logits,
 )
 from rerank_plugins.cross_encoder.forward.cpu import CpuForward
 from rerank_plugins.cross_encoder.pairs import PackedPairs

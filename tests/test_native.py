@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_bert import ALL_SHAPES, calm, random_pairs, random_weights
+from random_bert import ALL_SHAPES, calm, random_pairs, random_weights, reference_logits
 
-from rerank_plugins.cross_encoder.forward.bert import BertWeights, reference_logits
+from rerank_plugins.cross_encoder.forward.bert import BertWeights
 from rerank_plugins.cross_encoder.forward.cpu import CpuForward
 from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward, layer_scales
 from rerank_plugins.cross_encoder.forward.native.build import (

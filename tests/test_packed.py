@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_bert import calm, random_pairs, random_weights
+from random_bert import calm, random_pairs, random_weights, reference_logits
 from torch import Tensor
 
-from rerank_plugins.cross_encoder.forward.bert import reference_logits
 from rerank_plugins.cross_encoder.forward.folding import FoldedWeights
 from rerank_plugins.cross_encoder.forward.gpu import GpuForward
 from rerank_plugins.cross_encoder.forward.packed import PackedForward, varlen_attention

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_bert import ALL_SHAPES, random_pairs, random_weights
+from random_bert import ALL_SHAPES, random_pairs, random_weights, reference_logits
 
-from rerank_plugins.cross_encoder.forward.bert import BertWeights, reference_logits
+from rerank_plugins.cross_encoder.forward.bert import BertWeights
 from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward, calibration_pairs
 from rerank_plugins.errors import DeviceError, InvalidArgumentError
 

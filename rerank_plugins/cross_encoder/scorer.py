@@ -57,7 +57,7 @@ class CrossEncoderScorer:
     ``model`` is a Hub id, a local folder, or ``"embedded"``, which needs no network.
 
     - ``device``: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or a list of these for one copy
-      each behind one queue; None takes CUDA where there is one.
+      each behind one queue; None takes CUDA where there is one, else MPS, else the CPU.
     - ``dtype``: ``"auto"`` is float32 on a CPU and float16 on CUDA.
     - ``max_length``: tokens a pair, special tokens included; None is what the model was made for.
     - ``max_batch_tokens``: tokens a forward pass; None suits the device.
@@ -157,6 +157,10 @@ class CrossEncoderScorer:
 
         ``max_length`` overrides the scorer's for this call. When ``timeout_s`` passes first, the
         pairs are taken back and `DeadlineExceededError` is raised.
+
+        Raises `InvalidArgumentError`, `OverloadedError` (see ``max_queued_pairs``),
+        `OutOfMemoryError` for a pair that does not fit the device, `NonFiniteScoreError` and
+        `ScoringError` for what the model fails at, and `ScorerClosedError`.
         """
         return self._scored(CallPairs.of_query(query, passages), max_length, timeout_s)
 
@@ -168,7 +172,10 @@ class CrossEncoderScorer:
         max_length: int | None = None,
         timeout_s: float | None = None,
     ) -> list[float]:
-        """Return what `score` returns and leave the event loop free; cancelling takes pairs out."""
+        """Return what `score` returns and leave the event loop free; cancelling takes pairs out.
+
+        Raises what `score` raises.
+        """
         await take_turn()
         pairs = CallPairs.of_query(query, passages)
         with score_span(self.model, pairs.queries, pairs.passages) as span:
@@ -199,11 +206,18 @@ class CrossEncoderScorer:
         max_length: int | None = None,
         timeout_s: float | None = None,
     ) -> list[float]:
-        """Return one float for each ``(query, passage)``, in the order given."""
+        """Return one float for each ``(query, passage)``, in the order given.
+
+        Raises what `score` raises.
+        """
         return self._scored(CallPairs.of(pairs), max_length, timeout_s)
 
     def truncated(self, query: str, passages: Sequence[str]) -> list[bool]:
-        """Say for each passage whether its pair would lose tokens to ``max_length``."""
+        """Say for each passage whether its pair would lose tokens to ``max_length``.
+
+        Raises `InvalidArgumentError`, `ScorerClosedError` and, for texts that cannot be tokenised,
+        `ScoringError`.
+        """
         pairs = self._prefixed(CallPairs.of_query(query, passages))
         self._queue.check_usable()
         flags: list[bool] = []
@@ -233,7 +247,8 @@ class CrossEncoderScorer:
         """Return for each passage its score and the characters that it comes from.
 
         That is the whole passage where it fits ``max_length``, else its best window; meant for
-        ``long_documents="max"``, under ``"truncate"`` it is the beginning that was kept.
+        ``long_documents="max"``, under ``"truncate"`` it is the beginning that was kept. Raises
+        what `score` raises.
         """
         job, indices, _ = self._submitted(CallPairs.of_query(query, passages))
         result = wait(job, None)
