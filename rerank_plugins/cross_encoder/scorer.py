@@ -14,12 +14,12 @@ from rerank_plugins.checks import check_passages, check_timeout, check_whole_num
 from rerank_plugins.cross_encoder.calls import CallPairs
 from rerank_plugins.cross_encoder.loading import LoadedModel, load_model
 from rerank_plugins.cross_encoder.scheduling import forking
+from rerank_plugins.cross_encoder.scheduling.failures import named_tokenising_errors
 from rerank_plugins.cross_encoder.scheduling.job import Job, JobResult
 from rerank_plugins.cross_encoder.scheduling.merge import RANGE_PAIRS, Planner
 from rerank_plugins.cross_encoder.scheduling.scoring_queue import ScoringQueue
 from rerank_plugins.cross_encoder.scheduling.stats import Stats
 from rerank_plugins.cross_encoder.scheduling.waiting import take_turn, wait, wait_async
-from rerank_plugins.cross_encoder.scheduling.workers import named_tokenising_errors
 from rerank_plugins.cross_encoder.tracing import score_span
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.options import ScorerOptions, takes_options

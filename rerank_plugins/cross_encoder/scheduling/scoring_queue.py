@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
-from rerank_plugins.cross_encoder.scheduling import forking, workers
+from rerank_plugins.cross_encoder.scheduling import forking
 from rerank_plugins.cross_encoder.scheduling.job import Job, JobResult
 from rerank_plugins.cross_encoder.scheduling.merge import (
     Batch,
@@ -25,6 +25,7 @@ from rerank_plugins.cross_encoder.scheduling.merge import (
 )
 from rerank_plugins.cross_encoder.scheduling.schedule import Schedule
 from rerank_plugins.cross_encoder.scheduling.stats import Counters, Stats
+from rerank_plugins.cross_encoder.scheduling.threads import start
 from rerank_plugins.cross_encoder.scheduling.workers import Replica, Worker
 from rerank_plugins.errors import (
     DeviceError,
@@ -184,7 +185,7 @@ class ScoringQueue:
         ]
         self._starting = True
         try:
-            workers.start(started)
+            start(started)
         except RuntimeError as error:
             raise ScoringError(
                 f"the threads of {self.name} cannot be started: {error}; "

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
-import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -17,6 +14,7 @@ import torch
 
 from rerank_plugins.cross_encoder.pairs import FloatArray, PackedPairs
 from rerank_plugins.cross_encoder.scheduling import forking
+from rerank_plugins.cross_encoder.scheduling.failures import is_out_of_memory, tokenising_error
 from rerank_plugins.cross_encoder.scheduling.job import Job
 from rerank_plugins.cross_encoder.scheduling.merge import (
     Batch,
@@ -24,6 +22,7 @@ from rerank_plugins.cross_encoder.scheduling.merge import (
     Planner,
     TokenisedBatches,
 )
+from rerank_plugins.cross_encoder.scheduling.threads import start, take_one_core
 from rerank_plugins.errors import OutOfMemoryError, RerankError, ScoringError
 
 if TYPE_CHECKING:
@@ -31,15 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What libraries below torch raise as a plain RuntimeError when an allocation fails. oneDNN says
-# no more than that it could not create something.
-_OUT_OF_MEMORY = re.compile(
-    r"can't allocate memory|out of memory|bad_alloc|DefaultCPUAllocator|ALLOC_FAILED"
-    r"|could not create a primitive(?! desc)|could not create a memory"
-)
-# A thread that has not begun by then never will: it ran out of memory on its way.
-_START_S = 60.0
-# The same for one that takes over: as long as this a batch waits while memory is short.
+# A thread that takes over and has not begun by then never will; so long a batch waits for it.
 _HAND_OVER_S = 0.25
 
 
@@ -86,7 +77,7 @@ class Worker:
             joined.join()
 
     def _work(self, begun: threading.Barrier) -> None:
-        if not _take_one_core(begun):
+        if not take_one_core(begun):
             return
         self.thread = threading.current_thread()
         with torch.inference_mode():
@@ -158,7 +149,7 @@ class Worker:
             results, failures = self._tokenised(ranges)
         self._queue.tokenised(ranges, results, time.perf_counter() - begin)
         for job, error in failures:
-            job.fail(_tokenising_error(job.n_pairs, error))
+            job.fail(tokenising_error(job.n_pairs, error))
 
     def _tokenised(
         self, ranges: Sequence[PairRange]
@@ -252,92 +243,3 @@ class Worker:
             )
         failure.__cause__ = error
         batch.fail(failure)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether ``error`` means that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
-    )
-
-
-def start(workers: Sequence[Worker], *, timeout_s: float = _START_S) -> None:
-    """Start a thread for each worker, which computes on one core, and return when they run.
-
-    Raises RuntimeError or MemoryError where one cannot be started; then none runs.
-    """
-    begun = threading.Barrier(len(workers) + 1)
-    threads = [worker.new_thread(begun) for worker in workers]
-    errors: list[RuntimeError | MemoryError] = []
-    over = threading.Lock()
-    over.acquire()
-
-    def start_all() -> None:
-        # torch.set_num_threads() acts on its own thread and on every thread that asks for the
-        # first time later. So this is done where no caller's setting is touched, and the default
-        # for the caller's later threads is put back.
-        default = torch.get_num_threads()
-        try:
-            for thread in threads:
-                thread.start()
-            begun.wait(timeout_s)
-        except (RuntimeError, MemoryError) as error:
-            begun.abort()
-            errors.append(error)
-        finally:
-            torch.set_num_threads(default)
-            over.release()
-
-    # A plain thread: `threading.Thread.start` waits for ever for one that lacks memory to begin.
-    _thread.start_new_thread(start_all, ())
-    if not over.acquire(timeout=timeout_s):
-        begun.abort()  # whoever is late ends at once
-        raise RuntimeError(f"no thread began within {timeout_s:g} s")
-    if errors:
-        raise errors[0]
-    for worker, thread in zip(workers, threads, strict=True):
-        worker.thread = thread
-
-
-def _take_one_core(begun: threading.Barrier) -> bool:
-    """Give this thread one core of torch's; return False if not all workers could be started."""
-    # The first look at the number sets it up for this thread; a later one would overwrite ours.
-    torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        begun.wait(_START_S)
-    except threading.BrokenBarrierError:
-        return False
-    return True
-
-
-@contextmanager
-def named_tokenising_errors(n_pairs: int) -> Iterator[None]:
-    """Make what a tokenizer raises within the block the error that `score` would raise."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # the tokenizers package also raises BaseException
-        failure = _tokenising_error(n_pairs, error)
-        if failure is error:
-            raise
-        raise failure from error
-
-
-def _tokenising_error(n_pairs: int, error: BaseException) -> BaseException:
-    if isinstance(error, RerankError):
-        return error
-    failure: RerankError
-    if is_out_of_memory(error):
-        failure = OutOfMemoryError(
-            f"the tokens of up to {n_pairs} pairs do not fit into memory ({error}); "
-            "send fewer or shorter passages"
-        )
-    else:
-        failure = ScoringError(
-            f"the pairs could not be tokenised: {type(error).__name__}: {error}; "
-            "score them one by one to find the text"
-        )
-    failure.__cause__ = error
-    return failure
