@@ -46,6 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(key=st.sampled_from(KEYS), value=VALUES)
 def test_any_config_value_loads_or_is_refused_by_name(folder: Path, key: str, value: Any) -> None:
