@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rerank_plugins.errors import RerankError
+from rerank_plugins.interpolation import interpolate
 from rerank_plugins.models import DEFAULT_MODEL, EMBEDDED_MODEL
-from rerank_plugins.ranking import Ranked, Scorer, ScoreUnit, arank, interpolate, rank
+from rerank_plugins.ranking import Ranked, Scorer, ScoreUnit, arank, rank
 from rerank_plugins.registry import close_shared_scorers, shared_scorer
 
 if TYPE_CHECKING:

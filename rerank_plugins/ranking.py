@@ -5,22 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
 from rerank_plugins.checks import (
     check_number,
-    check_numbers,
     check_passages,
     check_query,
     check_whole_number,
     shown,
 )
-from rerank_plugins.errors import (
-    InvalidArgumentError,
-    NonFiniteScoreError,
-    ScoringError,
-)
+from rerank_plugins.errors import NonFiniteScoreError, ScoringError
+from rerank_plugins.interpolation import check_first_stage_scores, interpolate
 
 ScoreUnit = Literal["logit", "probability"]
 
@@ -114,50 +109,11 @@ async def arank(
     ).aranked_by(scorer)
 
 
-def interpolate(
-    scores: Sequence[float], first_stage_scores: Sequence[float], weight: float
-) -> list[float]:
-    """Add the first stage's scores, brought to the spread of ``scores``, times ``weight``.
-
-    That is ``score + weight * std(scores) * z(first_stage_score)``, with mean and standard
-    deviation taken over these candidates. The order is that of ``z(score) + weight *
-    z(first_stage_score)``, and the unit stays that of ``scores``. Where either side does not
-    vary, it has nothing to add or to be scaled to, and ``scores`` come back unchanged.
-
-    >>> interpolate([1.0, -1.0], [10.0, 20.0], weight=0.5)
-    [0.5, -0.5]
-    """
-    scores = check_numbers("scores", scores)
-    count = len(scores)
-    first_stage_scores = check_first_stage_scores(first_stage_scores, count)
-    weight = check_number("weight", weight)
-    spread, other_spread = _deviation(scores), _deviation(first_stage_scores)
-    if spread == 0.0 or other_spread == 0.0:
-        return scores
-    mean = math.fsum(first_stage_scores) / count
-    factor = weight * spread / other_spread
-    return [
-        score + factor * (other - mean)
-        for score, other in zip(scores, first_stage_scores, strict=True)
-    ]
-
-
 def check_top_n(top_n: object) -> int | None:
     """Return ``top_n`` as an int from 1 on, or None; else raise `InvalidArgumentError`."""
     if top_n is None:
         return None
     return check_whole_number("top_n", top_n, least=1, or_none="to keep all")
-
-
-def check_first_stage_scores(scores: object, count: int) -> list[float]:
-    """Return one finite float for each of ``count`` passages, or raise `InvalidArgumentError`."""
-    numbers = check_numbers("first_stage_scores", scores)
-    if len(numbers) != count:
-        raise InvalidArgumentError(
-            f"first_stage_scores has {len(numbers)} values for {count} passages; "
-            "give one score for each passage, or None"
-        )
-    return numbers
 
 
 class Scores(list[float]):
@@ -268,10 +224,3 @@ def check_finite(scores: Sequence[float], passages: Sequence[str]) -> None:
 
 def _threshold(threshold: float | None) -> float | None:
     return None if threshold is None else check_number("threshold", threshold)
-
-
-def _deviation(values: Sequence[float]) -> float:
-    if all(left == right for left, right in pairwise(values)):
-        return 0.0
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))

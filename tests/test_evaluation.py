@@ -23,7 +23,7 @@ from rerank_plugins.evaluation import (
 )
 from rerank_plugins.evaluation.interpolation import WEIGHTS, fit_weights
 from rerank_plugins.evaluation.trec import TrecRun
-from rerank_plugins.ranking import interpolate
+from rerank_plugins.interpolation import interpolate
 
 MEASURES = ["nDCG@10", "RR@10", "P(rel=2)@1"]
 

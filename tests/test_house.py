@@ -19,7 +19,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 # A module, or a module of a folder, imports its own folder and what stands before it here.
 ORDER = """
-errors checks progress terminal shards text_files written_files models ranking fingerprint options
+errors checks progress terminal shards text_files written_files models
+interpolation ranking fingerprint options
 cross_encoder.pairs cross_encoder.tokens cross_encoder.forward cross_encoder.checkpoint
 cross_encoder.scheduling cross_encoder registry rerank_plugins adapters langchain llama_index
 faiss_documents faiss_filter faiss_vectors faiss_folder faiss remote_api remote_http remote

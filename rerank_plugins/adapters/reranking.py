@@ -122,7 +122,7 @@ class RerankSettings(ScorerSettings):
             ranking = request.ranked_by(scorer)
             kept = [request.passages[ranked.index] for ranked in ranking]
             flags = truncated(request.query, kept) if truncated and kept else None
-            return self._outcome(ranking, retrieval_scores, flags)
+            return self._kept(ranking, retrieval_scores, flags)
         except Exception as error:
             return self._first_stage(error, retrieval_scores)
 
@@ -145,11 +145,11 @@ class RerankSettings(ScorerSettings):
                 if truncated and kept
                 else None
             )
-            return self._outcome(ranking, retrieval_scores, flags)
+            return self._kept(ranking, retrieval_scores, flags)
         except Exception as error:
             return self._first_stage(error, retrieval_scores)
 
-    def _outcome(
+    def _kept(
         self,
         ranking: Sequence[Ranked],
         retrieval_scores: Sequence[float | None],

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from rerank_plugins.ranking import Scorer, interpolate
+from rerank_plugins.interpolation import interpolate
+from rerank_plugins.ranking import Scorer
 
 Framework = Literal["langchain", "llama-index"]
 FRAMEWORKS: tuple[Framework, ...] = ("langchain", "llama-index")

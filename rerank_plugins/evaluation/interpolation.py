@@ -12,8 +12,8 @@ import ir_measures
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.evaluation.collection import Collection
 from rerank_plugins.evaluation.trec import TrecRun, trec_lines
+from rerank_plugins.interpolation import interpolate
 from rerank_plugins.progress import Advance
-from rerank_plugins.ranking import interpolate
 from rerank_plugins.written_files import whole_file
 
 __all__ = ["WEIGHTS", "FittedWeights", "fit_weights", "write_interpolated"]
