@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 
 import pytest
+from live_server import ready, serving, wait_until
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from rerank_plugins import shared_scorer
 from rerank_plugins.cross_encoder.tracing import MAX_CHARACTERS, MAX_DOCUMENTS, score_span
 
 EXPORTER = InMemorySpanExporter()
@@ -112,3 +114,28 @@ def test_without_opentelemetry_nothing_is_imported_or_recorded(
         span.scores([1.0])
     assert "opentelemetry.trace" not in sys.modules
     assert EXPORTER.get_finished_spans() == ()
+
+
+def test_a_request_is_a_span_of_the_callers_trace_and_has_the_scorers_span_below_it() -> None:
+    caller = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    body = {"query": "why", "documents": ["because"]}
+    with serving(shared_scorer("embedded", device="cpu")) as client:
+        assert ready(client).post("/v1/rerank", json=body, headers=caller).status_code == 200
+        client.get("/a/secret/path", headers=caller)
+        # A span ends after its answer was sent.
+        wait_until(lambda: {"POST /v1/rerank", "GET other"} <= set(finished()))
+    spans = finished()
+    request, other = spans["POST /v1/rerank"], spans["GET other"]
+    (scored,) = [s for s in spans.values() if "reranker.model_name" in (s.attributes or {})]
+    for span in (request, other):
+        assert span.context.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
+        assert span.parent is not None
+        assert span.parent.span_id == 0xB7AD6B7169203331
+    assert (request.attributes or {})["http.response.status_code"] == 200
+    assert (other.attributes or {})["http.response.status_code"] == 404
+    assert scored.parent is not None
+    assert scored.parent.span_id == request.context.span_id
+
+
+def finished() -> dict[str, ReadableSpan]:
+    return {span.name: span for span in EXPORTER.get_finished_spans()}
