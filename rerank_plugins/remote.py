@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from rerank_plugins.checks import check_passages, check_query, check_timeout, shown, utf8
+from rerank_plugins.checks import check_passages, check_query, check_timeout, utf8
 from rerank_plugins.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
@@ -27,7 +27,14 @@ require_extra("httpx", extra="remote", purpose="RemoteScorer")
 
 import httpx  # noqa: E402
 
-from rerank_plugins.remote_http import Connections, Got, Steps, retry_after  # noqa: E402
+from rerank_plugins.remote_http import (  # noqa: E402
+    Connections,
+    Got,
+    Steps,
+    check_address,
+    checked_key,
+    retry_after,
+)
 
 __all__ = ["RemoteScorer", "RerankApi"]
 
@@ -70,7 +77,7 @@ class RemoteScorer:
         timeout_s: float = 30.0,
         extra_body: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_address(base_url)
+        check_address(base_url)
         if isinstance(api, str) and api != "auto" and api not in APIS:
             raise InvalidArgumentError(
                 f"api must be auto, {', '.join(APIS)} or a RerankApi; got {api!r}"
@@ -90,7 +97,7 @@ class RemoteScorer:
             "timeout_s": timeout_s,
             "extra_body": dict(extra_body or {}),
         }
-        self._key = _checked_key(api_key or os.environ.get(API_KEY_VARIABLE) or None)
+        self._key = checked_key(api_key or os.environ.get(API_KEY_VARIABLE) or None)
         self._connections = Connections(self._key)
         asked_first = api in ("auto", "rerank_plugins")
         self._api = APIS[api] if isinstance(api, str) and not asked_first else api
@@ -262,31 +269,6 @@ class RemoteScorer:
     def _batches(self, texts: list[str], api: RerankApi) -> list[list[str]]:
         size = self._options["batch_size"] or api.batch_size
         return [texts[start : start + size] for start in range(0, len(texts), size)]
-
-
-def _check_address(base_url: str) -> None:
-    if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
-        raise InvalidArgumentError(
-            f"base_url must begin with http:// or https://, got {shown(base_url)}"
-        )
-    try:
-        address = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise InvalidArgumentError(f"base_url={base_url!r} is no address: {error}") from None
-    if not address.host or (address.port or 0) > 65_535:
-        raise InvalidArgumentError(f"base_url={base_url!r} has no host, or a port beyond 65535")
-    if address.userinfo:  # which every repr and error would show
-        raise InvalidArgumentError("base_url holds a user or password; give a key as api_key")
-
-
-def _checked_key(key: str | None) -> str | None:
-    """Return the key, if a header may hold it; the error does not show it."""
-    if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise InvalidArgumentError(
-            "api_key holds a space at an end, a line end or another character that a header may "
-            "not hold; strip() it"
-        )
-    return key
 
 
 def _is_too_large(error: RemoteError) -> bool:

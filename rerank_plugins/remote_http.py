@@ -11,6 +11,9 @@ from typing import Any
 
 import httpx
 
+from rerank_plugins.checks import shown
+from rerank_plugins.errors import InvalidArgumentError
+
 # What a call does, step by step, for a thread and an event loop alike: it yields a request (keyword
 # arguments of httpx's ``request``), and is sent what came of it, or yields seconds to wait.
 Got = httpx.Response | httpx.RequestError | None
@@ -98,6 +101,32 @@ async def _kept_open() -> AsyncGenerator[httpx.AsyncClient, None]:
     """
     async with httpx.AsyncClient() as client:
         yield client
+
+
+def check_address(base_url: str) -> None:
+    """Raise `InvalidArgumentError` unless ``base_url`` can be asked, and holds no secret."""
+    if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
+        raise InvalidArgumentError(
+            f"base_url must begin with http:// or https://, got {shown(base_url)}"
+        )
+    try:
+        address = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise InvalidArgumentError(f"base_url={base_url!r} is no address: {error}") from None
+    if not address.host or (address.port or 0) > 65_535:
+        raise InvalidArgumentError(f"base_url={base_url!r} has no host, or a port beyond 65535")
+    if address.userinfo:  # which every repr and error would show
+        raise InvalidArgumentError("base_url holds a user or password; give a key as api_key")
+
+
+def checked_key(key: str | None) -> str | None:
+    """Return the key, if a header may hold it; the error does not show it."""
+    if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise InvalidArgumentError(
+            "api_key holds a space at an end, a line end or another character that a header may "
+            "not hold; strip() it"
+        )
+    return key
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -77,6 +77,11 @@ def metric(client: httpx.Client, name: str) -> float:
     return 0.0
 
 
+def address(client: httpx.Client) -> tuple[str, int]:
+    assert client.base_url.port is not None
+    return client.base_url.host, client.base_url.port
+
+
 def _served(scorer: Scorer | ServedModel) -> ServedModel:
     if isinstance(scorer, ServedModel):
         return scorer
