@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, require_extra
 
@@ -139,10 +139,31 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
         """Return a retriever that reranks what ``retriever`` finds."""
         return RerankRetriever(first_stage=retriever, rerank=self)
 
+    @overload
     def as_runnable(
-        self, *, query_key: str = "query", documents_key: str = "documents"
-    ) -> Runnable[dict[str, Any], list[Document]]:
-        """Return a runnable from ``{"query": str, "documents": list[Document]}`` to documents."""
+        self, *, query_key: str = ..., documents_key: str = ..., output_key: None = None
+    ) -> Runnable[dict[str, Any], list[Document]]: ...
+
+    @overload
+    def as_runnable(
+        self, *, query_key: str = ..., documents_key: str = ..., output_key: str
+    ) -> Runnable[dict[str, Any], dict[str, list[Document]]]: ...
+
+    def as_runnable(
+        self,
+        *,
+        query_key: str = "query",
+        documents_key: str = "documents",
+        output_key: str | None = None,
+    ) -> Runnable[dict[str, Any], Any]:
+        """Return a runnable from ``{"query": str, "documents": list[Document]}`` to documents.
+
+        With ``output_key`` it returns ``{output_key: documents}``: a node of LangGraph, which takes
+        the state and returns what of it changes.
+        """
+
+        def result(kept: list[Document]) -> Any:
+            return kept if output_key is None else {output_key: kept}
 
         def arguments(inputs: Mapping[str, Any]) -> tuple[Any, Any]:
             for key in (query_key, documents_key):
@@ -154,11 +175,12 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
                     )
             return inputs[documents_key], inputs[query_key]
 
-        def compress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
-            return self.compress_documents(*arguments(inputs), config.get("callbacks"))
+        def compress(inputs: dict[str, Any], config: RunnableConfig) -> Any:
+            return result(self.compress_documents(*arguments(inputs), config.get("callbacks")))
 
-        async def acompress(inputs: dict[str, Any], config: RunnableConfig) -> list[Document]:
-            return await self.acompress_documents(*arguments(inputs), config.get("callbacks"))
+        async def acompress(inputs: dict[str, Any], config: RunnableConfig) -> Any:
+            kept = await self.acompress_documents(*arguments(inputs), config.get("callbacks"))
+            return result(kept)
 
         return RunnableLambda(compress, acompress, name=self._name)
 

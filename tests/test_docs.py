@@ -33,7 +33,8 @@ def test_the_python_of_a_page_prints_what_stands_below_it(page: Path) -> None:
             continue
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(code, f"{page.name}, block {at}", "exec"), names)
+            block = compile(code, f"{page.name}, block {at}", "exec", dont_inherit=True)
+            exec(block, names)
         follows = found[at + 1] if at + 1 < len(found) else ("", "")
         if follows[0] == "text":
             assert out.getvalue() == follows[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 from langchain_tests.integration_tests import RetrieversIntegrationTests
+from langgraph.graph import END, START, StateGraph
 
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
 from rerank_plugins.langchain import CrossEncoderRerank, RerankRetriever, SharedCrossEncoder
@@ -204,6 +205,21 @@ class TestInChains:
         assert invoke(renamed, {"question": QUERY, "context": DOCUMENTS}) == kept
         with pytest.raises(InvalidArgumentError, match="lacks 'query'"):
             invoke(rerank.as_runnable(), {"question": QUERY, "documents": DOCUMENTS})
+
+    def test_as_runnable_is_a_node_that_changes_one_key_of_a_state(
+        self, rerank: CrossEncoderRerank, invoke: Callable[..., Any]
+    ) -> None:
+        class State(TypedDict):
+            query: str
+            documents: list[Document]
+
+        graph = StateGraph(State)
+        graph.add_node("rerank", rerank.as_runnable(output_key="documents"))
+        graph.add_edge(START, "rerank")
+        graph.add_edge("rerank", END)
+        state = invoke(graph.compile(), {"query": QUERY, "documents": DOCUMENTS})
+        assert state["query"] == QUERY
+        assert texts(state["documents"]) == ["beta", "delta"]
 
     def test_a_lambda_in_a_chain_passes_its_callbacks_on(self, rerank: CrossEncoderRerank) -> None:
         recorder = RecordingCallbacks()

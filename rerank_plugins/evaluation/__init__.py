@@ -28,6 +28,7 @@ from rerank_plugins.evaluation.measures import (  # noqa: E402
     mean_values,
     parse_measures,
 )
+from rerank_plugins.evaluation.pairs import TrainingPairs, training_pairs  # noqa: E402
 from rerank_plugins.evaluation.report import Report, System  # noqa: E402
 from rerank_plugins.evaluation.rerank import rerank_run, rerank_to_file  # noqa: E402
 from rerank_plugins.evaluation.significance import holm, randomisation_test  # noqa: E402
@@ -44,6 +45,7 @@ __all__ = [
     "Report",
     "Shard",
     "System",
+    "TrainingPairs",
     "TrecRun",
     "evaluate",
     "fit_threshold",
@@ -56,4 +58,5 @@ __all__ = [
     "read_qrels",
     "rerank_run",
     "rerank_to_file",
+    "training_pairs",
 ]
