@@ -46,25 +46,24 @@ intersphinx_mapping: dict[str, tuple[str, None]] = {}
 
 
 def _models_table() -> str:
-    """Return the known models as a table, from the package's own data."""
+    """Return the known models as two tables, from the package's own data."""
     from rerank_plugins.models import known_models
 
-    lines = [
-        "| model | parameters | tokens | licence | take this when | MTEB | other figures |",
-        "|---|---:|---:|---|---|---:|---|",
-    ]
+    choice = ["| model | parameters | tokens | MTEB | take this when |", "|---|---:|---:|---:|---|"]
+    figures = ["| model | licence | other figures |", "|---|---|---|"]
     for model in known_models():
         parameters = "" if model.parameters is None else f"{model.parameters / 1e6:,.1f} M"
         # The one figure that is of the same data and candidates for many models.
         mteb = [q.value for q in model.quality if q.data.startswith("MTEB")]
-        rest = [q for q in model.quality if not q.data.startswith("MTEB")]
-        figures = "; ".join(f"{q.measure} {q.value:.2f} ({q.data})" for q in rest)
+        others = [q for q in model.quality if not q.data.startswith("MTEB")]
         when = f"{model.take_when} ({model.note})" if model.note else model.take_when
-        lines.append(
-            f"| `{model.model}` | {parameters} | {model.max_length or ''} | {model.licence or ''} "
-            f"| {when} | {mteb[0] if mteb else ''} | {figures} |"
+        choice.append(
+            f"| `{model.model}` | {parameters} | {model.max_length or ''} "
+            f"| {mteb[0] if mteb else ''} | {when} |"
         )
-    return "\n".join(lines) + "\n"
+        shown = "; ".join(f"{q.measure} {q.value:.2f} ({q.data})" for q in others)
+        figures.append(f"| `{model.model}` | {model.licence or ''} | {shown} |")
+    return "\n".join([*choice, "", *figures, ""])
 
 
 Path(__file__).with_name("_models_table.md").write_text(_models_table(), encoding="utf-8")

@@ -54,6 +54,12 @@ def plot(speed: Speed, path: Path) -> None:
         axes.legend(
             frameon=False, fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.47, -0.16)
         )
+    environment, lengths = speed.raw["environment"], speed.raw["token_lengths"][TINY]
+    figure.suptitle(
+        f"{TINY}, pairs of {lengths['min']} to {lengths['max']} tokens; {environment['cpu']}, "
+        f"{environment['threads']} threads; {environment['date']}",
+        fontsize=9,
+    )
     throughput.set_title("Throughput: higher is better", fontsize=10)
     latency.set_title("Latency: lower is better", fontsize=10)
     # The ids in an SVG are random otherwise, and the file another one each time.

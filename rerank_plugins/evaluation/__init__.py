@@ -28,11 +28,11 @@ from rerank_plugins.evaluation.measures import (  # noqa: E402
     mean_values,
     parse_measures,
 )
-from rerank_plugins.evaluation.pairs import TrainingPairs, training_pairs  # noqa: E402
 from rerank_plugins.evaluation.report import Report, System  # noqa: E402
 from rerank_plugins.evaluation.rerank import rerank_run, rerank_to_file  # noqa: E402
 from rerank_plugins.evaluation.significance import holm, randomisation_test  # noqa: E402
 from rerank_plugins.evaluation.threshold import FittedThreshold, fit_threshold  # noqa: E402
+from rerank_plugins.evaluation.training import TrainingLists, training_lists  # noqa: E402
 from rerank_plugins.evaluation.trec import TrecRun, read_qrels  # noqa: E402
 from rerank_plugins.progress import Progress  # noqa: E402
 from rerank_plugins.shards import Shard  # noqa: E402
@@ -45,7 +45,7 @@ __all__ = [
     "Report",
     "Shard",
     "System",
-    "TrainingPairs",
+    "TrainingLists",
     "TrecRun",
     "evaluate",
     "fit_threshold",
@@ -58,5 +58,5 @@ __all__ = [
     "read_qrels",
     "rerank_run",
     "rerank_to_file",
-    "training_pairs",
+    "training_lists",
 ]
