@@ -10,6 +10,7 @@ Where OPENAI_BASE_URL names no language model, it prints what one would be asked
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.output_parsers import StrOutputParser
@@ -23,7 +24,7 @@ from rerank_plugins.langchain import CrossEncoderRerank
 TEXTS = [
     "The warranty covers the motor for ten years, and everything else for two.",
     "Clean the filter of the motor every month, and let it dry before you put it back.",
-    "The motor turns 1,400 times a minute; the drum holds eight kilograms.",
+    "The motor turns 1,400 times a minute.",
 ]
 PROMPT = "Answer from the context alone.\nContext: {context}\nQuestion: {question}"
 
@@ -38,17 +39,16 @@ class HashedWords(Embeddings):
         return self.embed_documents([text])[0]
 
 
-def language_model() -> Runnable[object, object]:
+def language_model() -> Runnable[Any, Any]:
     if "OPENAI_BASE_URL" in os.environ:
         from langchain_openai import ChatOpenAI  # type: ignore[import-not-found,unused-ignore]
 
         return ChatOpenAI(model=os.environ["OPENAI_MODEL"])  # type: ignore[no-any-return,unused-ignore]
-    return RunnableLambda(lambda prompt: prompt.to_string())  # type: ignore[attr-defined]
+    return RunnableLambda(lambda prompt: prompt.to_string())
 
 
 def main() -> None:
-    store = FaissVectorStore.from_texts(TEXTS, HashedWords())
-    first_stage = store.as_retriever(search_kwargs={"k": 50})
+    first_stage = FaissVectorStore.from_texts(TEXTS, HashedWords()).as_retriever()
     retriever = CrossEncoderRerank(model="embedded", top_n=1).over(first_stage)
     context = retriever | (lambda found: "\n".join(document.page_content for document in found))
     inputs = {"context": context, "question": RunnablePassthrough()}

@@ -147,7 +147,7 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
     @overload
     def as_runnable(
         self, *, query_key: str = ..., documents_key: str = ..., output_key: str
-    ) -> Runnable[dict[str, Any], dict[str, list[Document]]]: ...
+    ) -> Runnable[Any, dict[str, list[Document]]]: ...  # LangGraph's states are of many types
 
     def as_runnable(
         self,
@@ -155,7 +155,7 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
         query_key: str = "query",
         documents_key: str = "documents",
         output_key: str | None = None,
-    ) -> Runnable[dict[str, Any], Any]:
+    ) -> Runnable[Any, Any]:
         """Return a runnable from ``{"query": str, "documents": list[Document]}`` to documents.
 
         With ``output_key`` it returns ``{output_key: documents}``: a node of LangGraph, which takes
