@@ -13,9 +13,9 @@ import pytest
 from rerank_plugins import close_shared_scorers
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-# The longer two, over Python's documentation, have tests of their own.
+# Those over Python's documentation, and those of other engines, have tests of their own.
 PROGRAMS = sorted(EXAMPLES.glob("[!_]*.py"), key=lambda path: path.name)
-SHORT = [path for path in PROGRAMS if "_faiss_rag" not in path.name]
+SHORT = [path for path in PROGRAMS if not re.search("_faiss_rag|^scale_", path.name)]
 
 
 @pytest.mark.parametrize("program", SHORT, ids=lambda path: path.stem)
