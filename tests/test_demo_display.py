@@ -81,11 +81,14 @@ def test_the_sentence_that_shares_most_words_is_shown_without_control_characters
 def test_rankings_stand_side_by_side_within_the_window(
     width: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = answer("xyzab", **{"embedded": "axyzb", "a/very-long/name-of-a-model" * 2: "bxyza"})
+    names = ("embedded", "a/very-long/name-of-a-model" * 2)
+    alone = dict.fromkeys(names, "zyxba")
+    together = {f"{names[0]} + first stage": "axyzb", f"{names[1]} + first stage": "bxyza"}
+    found = answer("xyzab", **alone, **together)
     Display(width=width).answer(found, {"a": 2, "b": 1})
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= width
-    assert "embedded: the answer rises from 4 to 1." in shown
+    assert "embedded + first stage: the answer rises from 4 to 1." in shown
     assert "● ↑3 a" in shown
     assert "○ ↑4 b" in shown
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 HELP = "answer questions about Python from Python's own documentation"
 DESCRIPTION = """\
 Retrieve passages of Python's documentation with FAISS over a bi-encoder, rerank them with
-cross-encoders, and show the rankings side by side; then measure all of them over 138 judged
-questions, or answer yours (--query). Nothing is downloaded: corpus, questions and models come with
+cross-encoders, and show the rankings with both stages' scores side by side; then measure all
+systems, alone and together, over 138 judged questions, or answer yours (--query). Nothing is downloaded: corpus, questions and models come with
 the packages. The vectors are made at the first run and kept in the user's cache folder.
 """
 EVERY = 46  # of the judged questions in the order of their ids, one of so many is shown
@@ -93,10 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
             for query_id, query in collection.queries.items():
                 answers[query_id] = pipeline.answer(query)
                 advance(1)
-            shown = _shown(answers, collection.qrels, list(scorers)[-1])
+            shown = _shown(answers, collection.qrels, pipeline.systems[-1])
     if not arguments.query:
         display.lines(
-            f"Shown: every {EVERY}th judged question by id, and the first whose answer falls.",
+            f"Shown: every {EVERY}th judged question by id, and the first whose answer falls; each "
+            "model with the first stage's scores (the table below has them alone, too).",
         )
     judged = {query: collection.qrels[name] for name, query in collection.queries.items()}
     for answer in shown:
@@ -159,7 +160,7 @@ def _pipeline(
 
 
 def _shown(
-    answers: Mapping[str, Answer], qrels: Mapping[str, Mapping[str, int]], model: str
+    answers: Mapping[str, Answer], qrels: Mapping[str, Mapping[str, int]], system: str
 ) -> list[Answer]:
     """Return the answers to show: by a rule, so that nobody picks the ones that look good."""
     from rerank_plugins.demo.pipeline import FIRST_STAGE
@@ -169,7 +170,7 @@ def _shown(
     chosen = names[::EVERY]
     for name in names:
         before = first_relevant(answers[name], FIRST_STAGE, qrels[name])
-        after = first_relevant(answers[name], model, qrels[name])
+        after = first_relevant(answers[name], system, qrels[name])
         if before is not None and after is not None and after > before and name not in chosen:
             chosen.append(name)
             break

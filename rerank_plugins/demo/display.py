@@ -31,8 +31,8 @@ class Display:
         self._console.print("\n".join(lines), highlight=False, markup=False)
 
     def answer(self, answer: Answer, judged: Mapping[str, int]) -> None:
-        """Print the first stage and each cross-encoder side by side, and what changed in words."""
-        systems = [name for name in answer.rankings if not name.endswith(FUSED)]
+        """Print the first stage and what each model makes of it, and what changed in words."""
+        systems = shown_systems(answer)
         self._console.print()
         self._console.print(Text(harmless(answer.query), style="bold"))
         if judged:
@@ -41,7 +41,8 @@ class Display:
         table = Table(expand=True, pad_edge=False)
         table.add_column("#", justify="right", width=1)
         for name in systems:
-            table.add_column(name, ratio=1, no_wrap=True, overflow="ellipsis")
+            heading = name.replace(FUSED, f"\n{FUSED.strip()}")
+            table.add_column(heading, ratio=1, no_wrap=True, overflow="ellipsis")
         room = (self._console.width - 5) // len(systems) - 3
         before = {found.id: rank for rank, found in enumerate(answer.rankings[FIRST_STAGE])}
         for rank in range(min(N_ROWS, len(before))):
@@ -75,6 +76,11 @@ class Display:
             *remarks(systems),
             f"The {depth} candidates hold {share:.0%} of a question's judged passages on average.",
         )
+
+
+def shown_systems(answer: Answer) -> list[str]:
+    """Return the first stage and each model with its scores: how it is used behind FAISS."""
+    return [name for name in answer.rankings if name == FIRST_STAGE or name.endswith(FUSED)]
 
 
 def changes(answer: Answer, systems: Sequence[str], judged: Mapping[str, int]) -> list[str]:
