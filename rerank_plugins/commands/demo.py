@@ -20,8 +20,9 @@ HELP = "answer questions about Python from Python's own documentation"
 DESCRIPTION = """\
 Retrieve passages of Python's documentation with FAISS over a bi-encoder, rerank them with
 cross-encoders, and show the rankings with both stages' scores side by side; then measure all
-systems, alone and together, over 138 judged questions, or answer yours (--query). Nothing is downloaded: corpus, questions and models come with
-the packages. The vectors are made at the first run and kept in the user's cache folder.
+systems, alone and together, over 138 judged questions, or answer yours (--query). Nothing is
+downloaded: corpus, questions and models come with the packages. The vectors are made at the first
+run and kept in the user's cache folder.
 """
 EVERY = 46  # of the judged questions in the order of their ids, one of so many is shown
 _MODULES = ("langchain_core", "llama_index", "faiss", "sentence_transformers", "ir_measures")
