@@ -131,6 +131,7 @@ def test_vocabulary_file_is_the_tokenizer_s() -> None:
     assert {token: index for index, token in enumerate(tokens)} == vocabulary
 
 
+@pytest.mark.slow
 def test_it_reranks_the_judged_questions_about_python_better_than_bm25(
     scorer: CrossEncoderScorer,
 ) -> None:

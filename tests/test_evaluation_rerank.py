@@ -88,6 +88,7 @@ def test_what_is_finished_is_not_scored_again(tmp_path: Path) -> None:
     assert not set(scorer.asked) & set(QUERIES.values())
 
 
+@pytest.mark.slow
 def test_a_file_torn_at_any_byte_gives_the_same_run(tmp_path: Path) -> None:
     collection, path = small_collection(tmp_path), tmp_path / "o.run"
     notes = tmp_path / "o.run.progress.jsonl"

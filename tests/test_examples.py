@@ -38,6 +38,7 @@ def prompts() -> dict[str, str]:
     return {name: run_example(name) for name in PROGRAMS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_without_a_language_model_the_prompt_is_printed(prompts: dict[str, str], name: str) -> None:
     lines = prompts[name].splitlines()
@@ -49,6 +50,7 @@ def test_without_a_language_model_the_prompt_is_printed(prompts: dict[str, str],
     assert any(line.startswith("Question: I open a variable number of files") for line in lines)
 
 
+@pytest.mark.slow
 def test_both_examples_build_the_same_prompt(prompts: dict[str, str]) -> None:
     first, second = prompts.values()
     assert first == second
@@ -96,6 +98,7 @@ def endpoint() -> Iterator[HTTPServer]:
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_language_model_that_is_named_answers(name: str, endpoint: HTTPServer) -> None:
     printed = run_example(
