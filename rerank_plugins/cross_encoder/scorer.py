@@ -180,6 +180,7 @@ class CrossEncoderScorer:
         pairs = CallPairs.of_query(query, passages)
         with score_span(self.model, pairs.queries, pairs.passages) as span:
             job, indices, timeout_s = self._submitted(pairs, max_length, timeout_s)
+            del pairs  # calls that wait hold few objects, which bring on garbage collections
             scores = self._scores(await wait_async(job, timeout_s), indices)
             span.scores(scores)
         return scores
@@ -191,6 +192,7 @@ class CrossEncoderScorer:
         pairs = CallPairs.of_query(query, passages)
         with score_span(self.model, pairs.queries, pairs.passages) as span:
             job, indices, timeout_s = self._submitted(pairs, None, timeout_s)
+            del pairs
             result = await wait_async(job, timeout_s)
             scores = self._scores(result, indices)
             span.scores(scores)
