@@ -77,11 +77,29 @@ def check_timeout(timeout_s: object) -> float | None:
     return min(seconds, threading.TIMEOUT_MAX)  # Python's locks refuse more: 292 years
 
 
-def check_numbers(name: str, values: object) -> list[float]:
+def check_numbers(name: str, values: object, *, or_booleans: bool = False) -> list[float]:
     """Return ``values``, any ordered iterable of finite numbers, as floats."""
+    found = _listed(name, values, "numbers")
+    if or_booleans:  # Python's and NumPy's
+        found = [
+            int(bool(one)) if type(one).__name__ in ("bool", "bool_") else one for one in found
+        ]
+    return [_finite(name, index, value) for index, value in enumerate(found)]
+
+
+def check_texts(name: str, values: object) -> list[str]:
+    """Return ``values``, any ordered iterable of strings, as a list."""
+    texts = _listed(name, values, "strings")
+    return [check_text(f"{name}[{index}]", text) for index, text in enumerate(texts)]
+
+
+def _listed(name: str, values: object, what: str) -> list[object]:
     if isinstance(values, _UNORDERED) or not isinstance(values, Iterable):
-        raise InvalidTypeError(f"{name} must be a list of numbers, got {shown(values)}")
-    return [_finite(name, index, value) for index, value in enumerate(values)]
+        raise InvalidTypeError(f"{name} must be a list of {what}, got {shown(values)}")
+    try:
+        return list(values)
+    except TypeError:  # an array without a dimension calls itself iterable, and a class may
+        raise InvalidTypeError(f"{name} must be a list of {what}, got {shown(values)}") from None
 
 
 def check_query(query: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rerank_plugins.checks import check_number, check_whole_number
+from rerank_plugins.checks import check_number, check_query, check_text, check_whole_number
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, require_extra
 
 require_extra("langchain_core", "faiss", extra="langchain,faiss", purpose="rerank_plugins.faiss")
@@ -296,12 +296,12 @@ class FaissVectorStore(VectorStore):
 
     def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
         """Return the ``k`` nearest documents, best first, each with its cosine."""
-        _check_search(k, kwargs)
+        query = _check_search(query, k, kwargs)
         vector = self._embedding.embed_query(query)
         return self.similarity_search_with_score_by_vector(vector, k, **kwargs)
 
     async def asimilarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
-        _check_search(k, kwargs)
+        query = _check_search(query, k, kwargs)
         vector = await self._embedding.aembed_query(query)
         return await self._aside(self.similarity_search_with_score_by_vector, vector, k, **kwargs)
 
@@ -325,7 +325,7 @@ class FaissVectorStore(VectorStore):
 
         ``lambda_mult`` from 0 to 1 weighs nearness to the query against unlikeness.
         """
-        _check_search(k, kwargs)
+        query = _check_search(query, k, kwargs)
         vector = self._embedding.embed_query(query)
         return self.max_marginal_relevance_search_by_vector(
             vector, k, fetch_k, lambda_mult, **kwargs
@@ -334,7 +334,7 @@ class FaissVectorStore(VectorStore):
     async def amax_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
     ) -> list[Document]:
-        _check_search(k, kwargs)
+        query = _check_search(query, k, kwargs)
         vector = await self._embedding.aembed_query(query)
         search = self.max_marginal_relevance_search_by_vector
         return await self._aside(search, vector, k, fetch_k, lambda_mult, **kwargs)
@@ -508,15 +508,16 @@ def _documents(found: Scored) -> list[Document]:
 def _scored(document: Document, score: float, key: str | None) -> Document:
     document = copied(document)
     if key is not None:
-        document.metadata[key] = score
+        document.metadata[check_text("score_key", key)] = score
     return document
 
 
-def _check_search(k: int, options: dict[str, Any]) -> None:
-    """Refuse before the embedding is asked, which costs."""
+def _check_search(query: str, k: int, options: dict[str, Any]) -> str:
+    """Return the query; refuse before the embedding is asked, which costs."""
     k = check_whole_number("k", k, least=1)
     compiled(options.get("filter"))
     _no_options({key: 0 for key in options if key not in ("filter", "score_key")})
+    return check_query(query)
 
 
 def _no_options(options: dict[str, Any]) -> None:

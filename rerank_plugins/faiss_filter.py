@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from langchain_core.documents import Document
 
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
@@ -74,6 +75,8 @@ def _entry(key: str, value: Any) -> _Test:
         return lambda metadata: joined(test(metadata) for test in tests)
     if key.startswith("$"):
         raise _unsupported(key)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         return _comparison(key, "$in", value)
     if isinstance(value, Mapping) and any(str(name).startswith("$") for name in value):
@@ -100,7 +103,7 @@ def _comparison(key: str, name: str, operand: Any) -> _Test:
     def test(metadata: Mapping[str, Any]) -> bool:
         try:
             return bool(compare(metadata.get(key), operand))
-        except TypeError:  # no order between the two
+        except (TypeError, ValueError):  # no order between the two, or one is an array
             return False
 
     return test

@@ -19,7 +19,7 @@ def unit_vectors(embeddings: Sequence[Sequence[float]] | Vectors) -> Vectors:
     try:
         with np.errstate(over="ignore"):  # found below, as an infinite number
             vectors: Vectors = np.array(embeddings, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         try:
             sizes = sorted({len(vector) for vector in embeddings})
         except TypeError:

@@ -27,15 +27,25 @@ def interpolate(
     count = len(scores)
     first_stage_scores = check_first_stage_scores(first_stage_scores, count)
     weight = check_number("weight", weight)
-    spread, other_spread = _deviation(scores), _deviation(first_stage_scores)
-    if spread == 0.0 or other_spread == 0.0:
-        return scores
-    mean = math.fsum(first_stage_scores) / count
-    factor = weight * spread / other_spread
-    return [
-        score + factor * (other - mean)
-        for score, other in zip(scores, first_stage_scores, strict=True)
-    ]
+    try:
+        spread, other_spread = _deviation(scores), _deviation(first_stage_scores)
+        if spread == 0.0 or other_spread == 0.0:
+            return scores
+        mean = math.fsum(first_stage_scores) / count
+        factor = weight * spread / other_spread
+        added = [
+            score + factor * (other - mean)
+            for score, other in zip(scores, first_stage_scores, strict=True)
+        ]
+        if not all(map(math.isfinite, added)):
+            raise OverflowError
+    except OverflowError:
+        raise InvalidArgumentError(
+            f"scores up to {max(map(abs, scores)):g} and first_stage_scores up to "
+            f"{max(map(abs, first_stage_scores)):g} with a weight of {weight:g} are too large to "
+            "add; scale them down"
+        ) from None
+    return added
 
 
 def check_first_stage_scores(scores: object, count: int) -> list[float]:

@@ -40,6 +40,11 @@ from langchain_core.callbacks import (  # noqa: E402
     Callbacks,
 )
 from langchain_core.documents import BaseDocumentCompressor, Document  # noqa: E402
+from langchain_core.load.serializable import (  # noqa: E402
+    Serializable,
+    SerializedConstructor,
+    SerializedNotImplemented,
+)
 from langchain_core.retrievers import BaseRetriever, RetrieverLike  # noqa: E402
 from langchain_core.runnables import (  # noqa: E402
     Runnable,
@@ -59,22 +64,24 @@ __all__ = ["CrossEncoderRerank", "RerankRetriever", "SharedCrossEncoder"]
 RELEVANCE_SCORE = "relevance_score"
 
 
-class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
+class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor, Serializable):
     """Keep the ``top_n`` documents that answer the query best, best first.
 
     Each document that comes back is a copy: same text, ``id`` and metadata, and the score as
     ``metadata["relevance_score"]``, in the scorer's ``score_unit``. The documents given are not
     changed. ``top_n=None`` keeps all; ``score_threshold`` keeps those that score at least that.
 
-    ``scorer`` is any scorer object. Without it, ``model`` and the options ``revision``,
-    ``device``, ``dtype``, ``max_length``, ``max_batch_tokens``, ``long_documents``,
-    ``local_files_only``, ``token``, ``cache_folder`` and ``trust_remote_code`` name the
-    process-wide scorer, loaded at the first call. ``model`` may also be a LangChain
-    `BaseCrossEncoder`; ``model_name`` and ``model_kwargs`` are HuggingFaceCrossEncoder's.
+    ``scorer`` is any scorer object. Without it, ``model`` and the options of `ScorerOptions`
+    (``device``, ``dtype``, ``score_unit``, ``query_prefix``, ...) name the process-wide scorer,
+    loaded at the first call; or, with ``base_url``, ``api_key`` (else ``RERANK_API_KEY``) and
+    ``api``, a model behind a rerank API (see `RemoteScorer`). ``timeout_s`` bounds the scoring of
+    each call, loading left out. ``model`` may also be a LangChain `BaseCrossEncoder`;
+    ``model_name`` and ``model_kwargs`` are HuggingFaceCrossEncoder's.
 
     The first stage's score is read from ``metadata[retrieval_score_key]`` where it is wanted:
     ``keep_retrieval_score`` returns it as ``metadata["retrieval_score"]`` (of documents that have
-    one), and ``first_stage_weight`` adds it to the ranking (see `rerank_plugins.interpolate`).
+    one), and ``first_stage_weight`` adds it to the ranking (see `rerank_plugins.interpolate`);
+    where no document has one, the documents' order counts, by reciprocal ranks.
     ``mark_truncated`` says in ``metadata["truncated"]`` whether the model saw only a part.
 
     When the scorer fails, ``on_error="first_stage"`` returns the first ``top_n`` documents as
@@ -83,8 +90,11 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
     missing package, and a cancellation are raised all the same.
 
     Dumps, copies and pickles carry the configuration; none carries weights, and only a copy
-    carries ``token`` (elsewhere set HF_TOKEN).
+    carries ``token`` and ``api_key`` (elsewhere set HF_TOKEN and RERANK_API_KEY, which
+    `langchain_core.load` takes as secrets).
     """
+
+    model_config = RerankSettings.model_config  # Serializable's would ignore unknown keywords
 
     top_n: int | None = 3
     retrieval_score_key: str = "score"
@@ -96,6 +106,22 @@ class CrossEncoderRerank(RerankSettings, BaseDocumentCompressor):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**without_cross_encoder(settings))
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        return ["rerank_plugins", "langchain"]
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        return {"api_key": "RERANK_API_KEY", "token": "HF_TOKEN"}
+
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """Return LangChain's form, which an adapter around a scorer object has not."""
+        return super().to_json() if self.scorer is None else self.to_json_not_implemented()
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None

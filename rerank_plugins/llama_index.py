@@ -77,19 +77,22 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
     What is scored is the text that would be embedded (`MetadataMode.EMBED`). What comes back are
     new `NodeWithScore` with the score as a float in the scorer's ``score_unit``; the nodes given
     are not changed. ``top_n=None`` keeps all; ``score_threshold`` keeps those that score at least
-    that.
+    that. A node without a text (an image without a caption) cannot be scored: it comes behind the
+    ranked ones, its score None, whatever the threshold.
 
-    ``scorer`` is any scorer object. Without it, ``model`` and the options ``revision``,
-    ``device``, ``dtype``, ``max_length``, ``max_batch_tokens``, ``long_documents``,
-    ``local_files_only``, ``token``, ``cache_folder`` and ``trust_remote_code`` name the
-    process-wide scorer, loaded at the first call. The keywords of SentenceTransformerRerank,
+    ``scorer`` is any scorer object. Without it, ``model`` and the options of `ScorerOptions`
+    (``device``, ``dtype``, ``score_unit``, ``query_prefix``, ...) name the process-wide scorer,
+    loaded at the first call; or, with ``base_url``, ``api_key`` (else ``RERANK_API_KEY``) and
+    ``api``, a model behind a rerank API (see `RemoteScorer`). ``timeout_s`` bounds the scoring of
+    each call, loading left out. The keywords of SentenceTransformerRerank,
     ``cross_encoder_kwargs`` among them, mean the same here.
 
     Three keys go into the metadata of a *copy* of the node, where neither the LLM nor the
     embedding sees them: ``retrieval_score``, the score that the node came with, for
     ``keep_retrieval_score`` (if it came with one); ``truncated``, whether the model saw only a
     part, for ``mark_truncated``; and ``rerank_error``. ``first_stage_weight`` adds the scores that
-    the nodes came with to the ranking (see `rerank_plugins.interpolate`).
+    the nodes came with to the ranking (see `rerank_plugins.interpolate`); where none came with one,
+    the nodes' order counts, by reciprocal ranks.
 
     When the scorer fails, ``on_error="first_stage"`` returns the first ``top_n`` nodes as they
     came, with the scores they came with and without applying the threshold, each with the error in
@@ -97,7 +100,8 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
     package, and a cancellation are raised all the same.
 
     Dumps, copies and pickles carry the configuration; none carries weights, and only a copy
-    carries ``token`` (elsewhere set HF_TOKEN) and the callback manager.
+    carries ``token`` and ``api_key`` (elsewhere set HF_TOKEN and RERANK_API_KEY) and the callback
+    manager.
     """
 
     top_n: int | None = 2
@@ -118,22 +122,24 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        query, passages, retrieval_scores = self._passages(nodes, query_bundle)
-        request = self._request(query, passages, retrieval_scores)
+        query, texts, scores = self._passages(nodes, query_bundle)
+        given = _Given(nodes, texts, scores)
+        request = self._request(query, given.passages, given.scores, given.indices)
         with self._observed(nodes, query_bundle) as run:
-            reranked = self._reranked(request, retrieval_scores)
-            run.error, run.nodes = reranked.error, _nodes(nodes, reranked)
+            reranked = self._reranked(request, given.scores)
+            run.error, run.nodes = reranked.error, self._nodes(given, reranked)
         return run.nodes
 
     @dispatcher.span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        query, passages, retrieval_scores = self._passages(nodes, query_bundle)
-        request = self._request(query, passages, retrieval_scores)
+        query, texts, scores = self._passages(nodes, query_bundle)
+        given = _Given(nodes, texts, scores)
+        request = self._request(query, given.passages, given.scores, given.indices)
         with self._observed(nodes, query_bundle) as run:
-            reranked = await self._areranked(request, retrieval_scores)
-            run.error, run.nodes = reranked.error, _nodes(nodes, reranked)
+            reranked = await self._areranked(request, given.scores)
+            run.error, run.nodes = reranked.error, self._nodes(given, reranked)
         return run.nodes
 
     @contextmanager
@@ -176,7 +182,7 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
 
     def _passages(
         self, nodes: object, query_bundle: QueryBundle | None
-    ) -> tuple[str, list[str], list[float | None]]:
+    ) -> tuple[str, list[str | None], list[float | None]]:
         if query_bundle is None:
             raise InvalidArgumentError(
                 "reranking needs the query, got none; give query_str=... or query_bundle=..."
@@ -186,37 +192,62 @@ class CrossEncoderRerank(RerankSettings, BaseNodePostprocessor):
                 f"nodes must be a list of NodeWithScore, got {type(nodes).__name__}; "
                 "put a single node into a list: [node]"
             )
-        passages, scores = [], []
+        passages: list[str | None] = []
+        scores: list[float | None] = []
         for index, node in enumerate(nodes):
             if not isinstance(node, NodeWithScore):
                 raise InvalidTypeError(
                     f"nodes[{index}] must be a NodeWithScore, got {type(node).__name__}; "
                     "drop it, or wrap it: NodeWithScore(node=node)"
                 )
-            passages.append(_text(node.node, index))
+            passages.append(_text(node.node))
             scores.append(None if node.score is None else float(node.score))
         return query_bundle.query_str, passages, scores
 
+    def _nodes(self, given: _Given, reranked: Reranked) -> list[NodeWithScore]:
+        """Return copies of what is kept: the ranked nodes, then those without a text."""
+        if reranked.error is not None:  # the first stage's order has a place for every node
+            first_stage = self._first_stage(reranked.error, given.all_scores)
+            return [_node(given.nodes[kept.index], kept) for kept in first_stage.kept]
+        ranked = [_node(given.nodes[given.indices[kept.index]], kept) for kept in reranked.kept]
+        textless = [
+            _node(given.nodes[index], Kept(index, None, self._kept_score(given.all_scores[index])))
+            for index in given.textless
+        ]
+        for node in textless:
+            node.score = None
+        return [*ranked, *textless][: self.top_n]
 
-def _text(node: BaseNode, index: int) -> str:
+
+class _Given:
+    """The nodes of a call, and of those that have a text the passages, scores and indices."""
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeWithScore],
+        texts: Sequence[str | None],
+        scores: Sequence[float | None],
+    ) -> None:
+        self.nodes, self.all_scores = nodes, scores
+        self.textless = [index for index, text in enumerate(texts) if text is None]
+        self.indices = [index for index, text in enumerate(texts) if text is not None]
+        self.passages = [text for text in texts if text is not None]
+        self.scores = [scores[index] for index in self.indices]
+
+
+def _text(node: BaseNode) -> str | None:
     # A blank text is text, and is scored; an image without a caption has none to score, and the
     # metadata that LlamaIndex would give instead (a file's name) is not its content.
-    textless = node.get_type() in (ObjectType.IMAGE, ObjectType.MULTIMODAL)
-    if textless and not node.get_content(metadata_mode=MetadataMode.NONE).strip():
-        raise InvalidArgumentError(
-            f"nodes[{index}] ({type(node).__name__} {node.node_id!r}) has no text to score; "
-            "give it one (a caption, say), or take such nodes out before reranking"
-        )
+    may_lack_text = node.get_type() in (ObjectType.IMAGE, ObjectType.MULTIMODAL)
+    if may_lack_text and not node.get_content(metadata_mode=MetadataMode.NONE).strip():
+        return None
     return node.get_content(metadata_mode=MetadataMode.EMBED)
-
-
-def _nodes(nodes: Sequence[NodeWithScore], reranked: Reranked) -> list[NodeWithScore]:
-    return [_node(nodes[kept.index], kept) for kept in reranked.kept]
 
 
 def _node(given: NodeWithScore, kept: Kept) -> NodeWithScore:
     node, score = given.node, given.score if kept.score is None else kept.score
-    stale = kept.score is not None and RERANK_ERROR in node.metadata  # of an earlier stage
+    # Of an earlier stage; a failure of this one writes its own.
+    stale = RERANK_ERROR in node.metadata and RERANK_ERROR not in kept.extra_metadata
     metadata = {
         key: value for key, value in node.metadata.items() if not (stale and key == RERANK_ERROR)
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from rerank_plugins.checks import check_text
 from rerank_plugins.errors import closest_name
 
 __all__ = [
@@ -103,7 +104,7 @@ def known_model(name: str) -> KnownModel | None:
     >>> known_model("someone/else") is None
     True
     """
-    wanted = name.casefold()
+    wanted = check_text("name", name).casefold()
     for model in known_models():
         if wanted in (known.casefold() for known in model.names):
             return model

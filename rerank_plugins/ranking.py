@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rerank_plugins.checks import (
     check_number,
     check_passages,
     check_query,
+    check_timeout,
     check_whole_number,
     shown,
 )
-from rerank_plugins.errors import NonFiniteScoreError, ScoringError
+from rerank_plugins.errors import InvalidArgumentError, NonFiniteScoreError, ScoringError
 from rerank_plugins.interpolation import check_first_stage_scores, interpolate
 
 ScoreUnit = Literal["logit", "probability"]
@@ -57,13 +60,15 @@ def rank(
     threshold: float | None = None,
     first_stage_scores: Sequence[float] | None = None,
     first_stage_weight: float = 0.5,
+    timeout_s: float | None = None,
 ) -> list[Ranked]:
     """Order ``passages`` by how well they answer ``query``, best first.
 
     ``top_n`` keeps that many (None keeps all); ``threshold``, in the scorer's ``score_unit``,
     keeps passages whose own score is at least that. Equal scores keep the order given, and
     identical passages are scored once. With ``first_stage_scores`` (higher is better, one for
-    each passage) the ranking is by `interpolate`.
+    each passage) the ranking is by `interpolate`. ``timeout_s`` is handed to a scorer that takes
+    one, as those of this package do; `DeadlineExceededError` says that it passed.
 
     Raises `InvalidArgumentError` (a ValueError) for an unusable argument, `NonFiniteScoreError`
     for a score that is NaN or infinite, and `ScoringError` for a wrong number of scores.
@@ -85,6 +90,7 @@ Ranked(index=3, score=2.0, rank=2)]
         threshold=_threshold(threshold),
         first_stage_scores=first_stage_scores,
         first_stage_weight=check_number("first_stage_weight", first_stage_weight),
+        timeout_s=check_timeout(timeout_s),
     ).ranked_by(scorer)
 
 
@@ -97,6 +103,7 @@ async def arank(
     threshold: float | None = None,
     first_stage_scores: Sequence[float] | None = None,
     first_stage_weight: float = 0.5,
+    timeout_s: float | None = None,
 ) -> list[Ranked]:
     """Return what `rank` returns, awaiting the scorer's ``ascore``."""
     return await RankRequest(
@@ -106,7 +113,25 @@ async def arank(
         threshold=_threshold(threshold),
         first_stage_scores=first_stage_scores,
         first_stage_weight=check_number("first_stage_weight", first_stage_weight),
+        timeout_s=check_timeout(timeout_s),
     ).aranked_by(scorer)
+
+
+def within(scorer: Scorer, method: str, timeout_s: float | None) -> Callable[..., Any]:
+    """Return the scorer's ``score`` or ``ascore``, bound to the time limit if there is one.
+
+    Raises `InvalidArgumentError` for a scorer that takes none.
+    """
+    score: Callable[..., Any] = getattr(scorer, method)
+    if timeout_s is None:
+        return score
+    parameters = inspect.signature(score).parameters.values()
+    if not any(each.name == "timeout_s" or each.kind is each.VAR_KEYWORD for each in parameters):
+        raise InvalidArgumentError(
+            f"timeout_s={timeout_s} needs a scorer whose {method}() takes timeout_s, and that of "
+            f"{type(scorer).__name__} does not; leave timeout_s out, or add the keyword"
+        )
+    return functools.partial(score, timeout_s=timeout_s)
 
 
 def check_top_n(top_n: object) -> int | None:
@@ -148,6 +173,7 @@ class RankRequest:
         threshold: float | None,
         first_stage_scores: Sequence[float | None] | None,
         first_stage_weight: float,
+        timeout_s: float | None = None,
     ) -> None:
         # Python's own strings and lists, as nearly all are, need no second look.
         self.query = query if type(query) is str else check_query(query)
@@ -163,15 +189,18 @@ class RankRequest:
             else check_first_stage_scores(first_stage_scores, len(self.passages))
         )
         self._first_stage_weight = first_stage_weight
+        self._timeout_s = timeout_s
 
     def ranked_by(self, scorer: Scorer) -> list[Ranked]:
         """Return the ranking by the scores of ``scorer``, which is not asked about no passages."""
-        scores = scorer.score(self.query, self._distinct) if self._distinct else []
+        score = within(scorer, "score", self._timeout_s)
+        scores = score(self.query, self._distinct) if self._distinct else []
         return self._ranking(scores)
 
     async def aranked_by(self, scorer: Scorer) -> list[Ranked]:
         """Return what `ranked_by` returns, awaiting ``ascore``."""
-        scores = await scorer.ascore(self.query, self._distinct) if self._distinct else []
+        ascore = within(scorer, "ascore", self._timeout_s)
+        scores = await ascore(self.query, self._distinct) if self._distinct else []
         return self._ranking(scores)
 
     def _ranking(self, distinct_scores: Sequence[float]) -> list[Ranked]:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import random
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
-from rerank_plugins.checks import check_passages, check_query, check_timeout, utf8
+from rerank_plugins.checks import (
+    check_choice,
+    check_number,
+    check_passages,
+    check_query,
+    check_text,
+    check_timeout,
+    check_whole_number,
+    shown,
+    utf8,
+)
 from rerank_plugins.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
+    InvalidTypeError,
     OverloadedError,
     RemoteError,
     require_extra,
@@ -32,7 +42,7 @@ from rerank_plugins.remote_http import (  # noqa: E402
     Got,
     Steps,
     check_address,
-    checked_key,
+    check_key,
     retry_after,
 )
 
@@ -77,18 +87,18 @@ class RemoteScorer:
         timeout_s: float = 30.0,
         extra_body: Mapping[str, Any] | None = None,
     ) -> None:
-        check_address(base_url)
-        if isinstance(api, str) and api != "auto" and api not in APIS:
-            raise InvalidArgumentError(
-                f"api must be auto, {', '.join(APIS)} or a RerankApi; got {api!r}"
-            )
+        check_endpoint(base_url, api, api_key)
         for name, count in (("batch_size", batch_size), ("max_concurrency", max_concurrency)):
-            if count is not None and count < 1:
-                raise InvalidArgumentError(f"{name} must be at least 1, got {count}")
-        if not 0 < timeout_s < math.inf:
+            if count is not None:
+                check_whole_number(name, count, least=1)
+        if not check_number("timeout_s", timeout_s) > 0:
             raise InvalidArgumentError(f"timeout_s must be more than 0, got {timeout_s}")
+        if extra_body is not None and not isinstance(extra_body, Mapping):
+            raise InvalidTypeError(f"extra_body must be a dict, got {shown(extra_body)}")
+        if score_unit is not None:
+            check_choice("score_unit", score_unit, get_args(ScoreUnit))
         self.base_url = base_url
-        self.model = model
+        self.model = check_text("model", model)
         self._options: dict[str, Any] = {
             "api": api,
             "score_unit": score_unit,
@@ -97,7 +107,8 @@ class RemoteScorer:
             "timeout_s": timeout_s,
             "extra_body": dict(extra_body or {}),
         }
-        self._key = checked_key(api_key or os.environ.get(API_KEY_VARIABLE) or None)
+        self._key = api_key or os.environ.get(API_KEY_VARIABLE) or None
+        check_key(self._key)
         self._connections = Connections(self._key)
         asked_first = api in ("auto", "rerank_plugins")
         self._api = APIS[api] if isinstance(api, str) and not asked_first else api
@@ -269,6 +280,16 @@ class RemoteScorer:
     def _batches(self, texts: list[str], api: RerankApi) -> list[list[str]]:
         size = self._options["batch_size"] or api.batch_size
         return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+
+def check_endpoint(base_url: object, api: object, api_key: object) -> None:
+    """Raise `InvalidArgumentError` for what no request can be sent with, before one is."""
+    check_address(base_url)
+    if not isinstance(api, RerankApi) and (not isinstance(api, str) or api not in ("auto", *APIS)):
+        raise InvalidArgumentError(
+            f"api must be auto, {', '.join(APIS)} or a RerankApi; got {shown(api)}"
+        )
+    check_key(api_key)
 
 
 def _is_too_large(error: RemoteError) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from rerank_plugins.checks import shown
-from rerank_plugins.errors import InvalidArgumentError
+from rerank_plugins.checks import check_text, shown
+from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
 
 # What a call does, step by step, for a thread and an event loop alike: it yields a request (keyword
 # arguments of httpx's ``request``), and is sent what came of it, or yields seconds to wait.
@@ -69,6 +69,8 @@ class Connections:
         # An event loop needs a client of its own, and so does a forked child.
         self._pid = os.getpid()
         self._client = httpx.Client()
+        # When nobody holds these connections any more, nobody else would close them.
+        self._finalizer = weakref.finalize(self, self._client.close)
         self._open: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop,
             tuple[AsyncGenerator[httpx.AsyncClient, None], httpx.AsyncClient],
@@ -90,7 +92,7 @@ class Connections:
 
     def close(self) -> None:
         """Close the connections of threads; the next request opens new ones."""
-        self._client.close()
+        self._finalizer()
         self._connect()
 
 
@@ -103,30 +105,37 @@ async def _kept_open() -> AsyncGenerator[httpx.AsyncClient, None]:
         yield client
 
 
-def check_address(base_url: str) -> None:
+def check_address(base_url: object) -> None:
     """Raise `InvalidArgumentError` unless ``base_url`` can be asked, and holds no secret."""
-    if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
+    base_url = check_text("base_url", base_url)
+    if not base_url.startswith(("http://", "https://")):
         raise InvalidArgumentError(
             f"base_url must begin with http:// or https://, got {shown(base_url)}"
         )
     try:
         address = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise InvalidArgumentError(f"base_url={base_url!r} is no address: {error}") from None
-    if not address.host or (address.port or 0) > 65_535:
-        raise InvalidArgumentError(f"base_url={base_url!r} has no host, or a port beyond 65535")
+    except httpx.InvalidURL:  # whose text may hold a password, as all before the @ may
+        shown_part = base_url.rpartition("@")[2]
+        raise InvalidArgumentError(
+            f"base_url={shown_part!r} is no address; expected one like http://host:8000"
+        ) from None
     if address.userinfo:  # which every repr and error would show
         raise InvalidArgumentError("base_url holds a user or password; give a key as api_key")
+    if not address.host or (address.port or 0) > 65_535:
+        raise InvalidArgumentError(f"base_url={base_url!r} has no host, or a port beyond 65535")
 
 
-def checked_key(key: str | None) -> str | None:
-    """Return the key, if a header may hold it; the error does not show it."""
-    if key is not None and not (key.isascii() and key.isprintable() and key == key.strip()):
+def check_key(key: object) -> None:
+    """Refuse a key that no header may hold; the error does not show it."""
+    if key is None:
+        return
+    if not isinstance(key, str):
+        raise InvalidTypeError(f"api_key must be a string, got a {type(key).__name__}")
+    if not (key.isascii() and key.isprintable() and key == key.strip()):
         raise InvalidArgumentError(
             "api_key holds a space at an end, a line end or another character that a header may "
             "not hold; strip() it"
         )
-    return key
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rerank_plugins.checks import check_whole_number
 from rerank_plugins.errors import InvalidArgumentError
 
 __all__ = ["WHOLE", "Shard"]
@@ -26,6 +27,8 @@ class Shard:
     count: int
 
     def __post_init__(self) -> None:
+        for name in ("index", "count"):
+            check_whole_number(name, getattr(self, name), least=1)
         if not 1 <= self.index <= self.count:
             raise InvalidArgumentError(
                 f"shard {self} does not exist; shards of {self.count} are 1/{self.count} to "

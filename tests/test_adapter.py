@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from langchain_core.documents import Document
 
-from rerank_plugins.errors import InvalidArgumentError, MissingExtraError, ScoringError
+from rerank_plugins import interpolate, rank
+from rerank_plugins.errors import (
+    DeadlineExceededError,
+    InvalidArgumentError,
+    MissingExtraError,
+    ScoringError,
+)
 from rerank_plugins.langchain import CrossEncoderRerank
 from rerank_plugins.testing import FailingScorer, FakeScorer
 from rerank_plugins.testing.contract import QUERY, SCORES
@@ -103,6 +111,15 @@ class TestWrongArguments:
         assert texts(kept.compress_documents(DOCUMENTS, QUERY)) == ["beta"]
         assert rerank.top_n == 3
 
+    def test_without_first_stage_scores_the_order_counts_by_reciprocal_ranks(self) -> None:
+        plain = [Document(text) for text in SCORES]
+        rerank = CrossEncoderRerank(scorer=FakeScorer(SCORES), top_n=None, first_stage_weight=0.5)
+        kept = rerank.compress_documents(plain, QUERY)
+        assert kept == asyncio.run(rerank.acompress_documents(plain, QUERY))
+        ranks = [1 / (60 + place) for place in range(1, len(plain) + 1)]
+        by_hand = dict(zip(SCORES, interpolate(list(SCORES.values()), ranks, 0.5), strict=True))
+        assert {one.page_content: one.metadata["relevance_score"] for one in kept} == by_hand
+
     @pytest.mark.parametrize("on_error", ["raise", "first_stage"])
     def test_nothing_runs_and_nothing_is_reported(self, on_error: Any) -> None:
         scorer, recorder = FakeScorer(SCORES), RecordingCallbacks()
@@ -114,3 +131,53 @@ class TestWrongArguments:
             rerank.compress_documents(DOCUMENTS, 7, [recorder])  # type: ignore[arg-type]
         assert scorer.calls == []
         assert recorder.runs == {}
+
+
+class TimedScorer(FakeScorer):
+    """Takes a time limit, and fails as a scorer does whose limit passed."""
+
+    limits: ClassVar[list[float | None]] = []
+
+    def score(
+        self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
+    ) -> list[float]:
+        self.limits.append(timeout_s)
+        if timeout_s == 0.0:
+            raise DeadlineExceededError("too late")
+        return super().score(query, passages)
+
+    async def ascore(
+        self, query: str, passages: Sequence[str], *, timeout_s: float | None = None
+    ) -> list[float]:
+        return self.score(query, passages, timeout_s=timeout_s)
+
+
+class TestTimeLimit:
+    def test_it_reaches_the_scorer(self) -> None:
+        scorer = TimedScorer(SCORES)
+        scorer.limits.clear()
+        rerank = CrossEncoderRerank(scorer=scorer, timeout_s=np.float32(2.5))
+        kept = rerank.compress_documents(DOCUMENTS, QUERY)
+        assert kept == asyncio.run(rerank.acompress_documents(DOCUMENTS, QUERY))
+        rank(scorer, QUERY, list(SCORES), timeout_s=3)
+        rank(scorer, QUERY, list(SCORES))
+        assert scorer.limits == [2.5, 2.5, 3.0, None]
+
+    def test_late_scores_are_forgiven_where_asked(self) -> None:
+        rerank = CrossEncoderRerank(scorer=TimedScorer(SCORES), timeout_s=0)
+        with pytest.raises(DeadlineExceededError):
+            rerank.compress_documents(DOCUMENTS, QUERY)
+        forgiving = rerank.model_copy(update={"on_error": "first_stage"})
+        kept = forgiving.compress_documents(DOCUMENTS, QUERY)
+        assert kept[0].metadata["rerank_error"] == "DeadlineExceededError: too late"
+
+    @pytest.mark.parametrize("wrong", [-1, float("nan"), "1", True])
+    def test_a_wrong_one_is_refused(self, wrong: Any) -> None:
+        with pytest.raises(InvalidArgumentError, match="timeout_s must be"):
+            CrossEncoderRerank(timeout_s=wrong)
+
+    def test_a_scorer_without_one_is_refused_at_once(self) -> None:
+        with pytest.raises(InvalidArgumentError, match=r"takes timeout_s, and that of Fake"):
+            CrossEncoderRerank(scorer=FakeScorer(SCORES), timeout_s=1.0)
+        with pytest.raises(InvalidArgumentError, match="takes timeout_s"):
+            rank(FakeScorer(SCORES), QUERY, ["alpha"], timeout_s=1.0)

@@ -22,8 +22,8 @@ ORDER = """
 errors checks progress terminal shards text_files written_files models
 interpolation ranking fingerprint options
 cross_encoder.pairs cross_encoder.tokens cross_encoder.forward cross_encoder.checkpoint
-cross_encoder.scheduling cross_encoder registry rerank_plugins adapters langchain llama_index
-faiss_documents faiss_filter faiss_vectors faiss_folder faiss remote_api remote_http remote
+cross_encoder.scheduling cross_encoder registry rerank_plugins remote_api remote_http remote
+adapters langchain llama_index faiss_documents faiss_filter faiss_vectors faiss_folder faiss
 evaluation plots dataset dataset_files arrow workloads serving ray_serve ray testing demo commands
 cli __main__
 """

@@ -203,6 +203,8 @@ class TestInChains:
         assert recorder.ends == [DOCUMENTS, kept]
         renamed = rerank.as_runnable(query_key="question", documents_key="context")
         assert invoke(renamed, {"question": QUERY, "context": DOCUMENTS}) == kept
+        node = rerank.as_runnable(output_key="documents")  # LangGraph updates its state by this
+        assert invoke(node, {"query": QUERY, "documents": DOCUMENTS}) == {"documents": kept}
         with pytest.raises(InvalidArgumentError, match="lacks 'query'"):
             invoke(rerank.as_runnable(), {"question": QUERY, "documents": DOCUMENTS})
 

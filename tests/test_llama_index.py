@@ -24,6 +24,7 @@ from llama_index.core.schema import (
     TextNode,
 )
 
+from rerank_plugins import interpolate
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.llama_index import CrossEncoderRerank
 from rerank_plugins.testing import FailingScorer, FakeScorer
@@ -87,14 +88,51 @@ def test_kinds_of_nodes_are_kept() -> None:
 
 
 class TestNodesWithoutText:
-    def test_an_image_is_refused_by_name(self) -> None:
-        image = ImageNode(image_path="cat.png", metadata={"file": "cat.png"}, id_="img")
-        with pytest.raises(InvalidArgumentError, match=r"nodes\[1\] \(ImageNode 'img'\) has no te"):
-            rerank([NODES[0], NodeWithScore(node=image)], on_error="first_stage")
+    IMAGE = NodeWithScore(
+        node=ImageNode(image_path="cat.png", metadata={"file": "cat.png"}, id_="img"), score=0.9
+    )
+    MULTIMODAL = NodeWithScore(node=Node(image_resource=MediaResource(data=b"png"), id_="mm"))
 
-    def test_a_multimodal_node_without_text_is_refused(self) -> None:
-        with pytest.raises(InvalidArgumentError, match="has no text to score"):
-            rerank([NodeWithScore(node=Node(image_resource=MediaResource(data=b"png")))])
+    def ids(self, kept: list[NodeWithScore]) -> list[str]:
+        return [one.node_id for one in kept]
+
+    def test_it_comes_behind_the_ranked_ones_without_a_score(self) -> None:
+        given = [self.IMAGE, *NODES, self.MULTIMODAL]
+        scorer = FakeScorer(SCORES)
+        kept = rerank(given, scorer, keep_retrieval_score=True, score_threshold=1.0, top_n=9)
+        best = [one.node_id for one in NODES if SCORES[one.text] >= 1.0]
+        assert self.ids(kept) == [*best, "img", "mm"]
+        assert [one.score for one in kept[-2:]] == [None, None]
+        assert kept[-2].metadata == {"file": "cat.png", "retrieval_score": 0.9}
+        assert len(scorer.calls[0][2]) == len(NODES)
+        assert (self.IMAGE.score, self.IMAGE.node.metadata) == (0.9, {"file": "cat.png"})
+
+    def test_it_counts_for_top_n(self) -> None:
+        given = [self.IMAGE, NODES[0], self.MULTIMODAL]
+        assert self.ids(rerank(given, top_n=2)) == [NODES[0].node_id, "img"]
+        assert self.ids(rerank(given, top_n=1)) == [NODES[0].node_id]
+
+    def test_nothing_but_images_asks_no_scorer(self) -> None:
+        scorer = FakeScorer({})
+        assert self.ids(rerank([self.IMAGE, self.MULTIMODAL], scorer)) == ["img", "mm"]
+        assert scorer.calls == []
+
+    def test_after_a_failure_it_has_its_place_in_the_first_stage(self) -> None:
+        given = [NODES[0], self.IMAGE, NODES[1]]
+        kept = rerank(given, FailingScorer(OSError("down")), on_error="first_stage", top_n=2)
+        assert self.ids(kept) == [NODES[0].node_id, "img"]
+        assert [one.score for one in kept] == [NODES[0].score, 0.9]
+        assert kept[1].metadata["rerank_error"] == "OSError: down"
+
+    def test_a_first_stage_without_scores_keeps_its_ranks(self) -> None:
+        nodes = [NodeWithScore(node=TextNode(text=text, id_=text)) for text in "abc"]
+        given = [nodes[0], self.MULTIMODAL, nodes[1], nodes[2]]
+        kept = rerank(
+            given, FakeScorer({"a": 0.0, "b": 1.0, "c": 2.0}), first_stage_weight=9.0, top_n=9
+        )
+        assert self.ids(kept) == ["a", "b", "c", "mm"]  # by rank, against the scorer
+        by_hand = interpolate([0.0, 1.0, 2.0], [1 / 61, 1 / 63, 1 / 64], 9.0)
+        assert [one.score for one in kept[:3]] == pytest.approx(by_hand)
 
     def test_a_caption_is_text(self) -> None:
         image = ImageNode(text="alpha", image_path="cat.png")

@@ -44,7 +44,7 @@ ANY = st.one_of(
     st.sampled_from(
         [np.int64(2), np.float32(0.5), np.bool_(True), np.float64("nan"), np.array([1, 2])]
     ),
-    st.sampled_from([10**400, -(10**5000), Fraction(1, 3), Decimal("0.5"), 1j, object()]),
+    st.sampled_from([10**400, Fraction(1, 3), Decimal("0.5"), 1j, object()]),
     st.lists(
         st.one_of(st.floats(), st.integers(), st.text(max_size=2), st.just(10**400)), max_size=3
     ),
@@ -133,8 +133,9 @@ def test_texts_of_a_subclass_are_plain_strings_behind_the_border(
 
 def test_a_timeout_of_any_size_is_a_number_of_seconds(scorer: CrossEncoderScorer) -> None:
     assert scorer.score("q", ["a"], timeout_s=1e300) == scorer.score("q", ["a"])
-    with pytest.raises(InvalidArgumentError, match="timeout_s must be at least 0 and finite"):
-        scorer.score("q", ["a"], timeout_s=10**400)
+    for huge in (10**400, -(10**5000)):  # the second has more digits than Python writes
+        with pytest.raises(InvalidArgumentError, match="timeout_s must be at least 0 and finite"):
+            scorer.score("q", ["a"], timeout_s=huge)
 
 
 @given(top_n=ANY, threshold=ANY, weight=ANY, first=ANY)

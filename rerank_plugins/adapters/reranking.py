@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 from pydantic import Field, ValidationError, field_validator
 
 from rerank_plugins.adapters.scorer_choice import ScorerSettings, first_error
+from rerank_plugins.checks import check_timeout
 from rerank_plugins.errors import InvalidArgumentError, MissingExtraError, ScoringError
-from rerank_plugins.ranking import Ranked, RankRequest, Scorer, check_top_n
+from rerank_plugins.ranking import Ranked, RankRequest, Scorer, check_top_n, within
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 RERANK_ERROR = "rerank_error"
 RETRIEVAL_SCORE = "retrieval_score"
 TRUNCATED = "truncated"
+# Of reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009).
+RANK_CONSTANT = 60
 
 _T = TypeVar("_T")
 
@@ -59,6 +62,7 @@ class RerankSettings(ScorerSettings):
     keep_retrieval_score: bool = False
     first_stage_weight: float | None = Field(default=None, strict=True, allow_inf_nan=False)
     mark_truncated: bool = False
+    timeout_s: float | None = None
 
     # How to name the candidates in messages, and where their first-stage scores are.
     candidates_name: ClassVar[str] = "candidates"
@@ -69,6 +73,11 @@ class RerankSettings(ScorerSettings):
     def _check_top_n(cls, value: object) -> object:
         return check_top_n(value)
 
+    @field_validator("timeout_s", mode="before")
+    @classmethod
+    def _check_timeout(cls, value: object) -> object:
+        return check_timeout(value)
+
     @field_validator("score_threshold", "first_stage_weight", mode="before")
     @classmethod
     def _python_number(cls, value: object) -> object:
@@ -78,6 +87,8 @@ class RerankSettings(ScorerSettings):
         super().__init__(**settings)
         if self.mark_truncated and self.scorer is not None:
             _marker(self.scorer)
+        if self.scorer is not None:
+            within(self.scorer, "score", self.timeout_s)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with the fields of ``update``; those of a ranking are checked.
@@ -95,15 +106,27 @@ class RerankSettings(ScorerSettings):
         return copy
 
     def _request(
-        self, query: str, passages: Sequence[str], retrieval_scores: Sequence[float | None]
+        self,
+        query: str,
+        passages: Sequence[str],
+        retrieval_scores: Sequence[float | None],
+        indices: Sequence[int] | None = None,
     ) -> RankRequest:
-        """Return what is asked of the scorer, checked before anything runs or is reported."""
+        """Return what is asked of the scorer, checked before anything runs or is reported.
+
+        ``indices`` says where the passages stand among all candidates, if not all have a text.
+        """
         weight = self.first_stage_weight
         if weight is not None and None in retrieval_scores:
-            raise InvalidArgumentError(
-                f"{self.candidates_name}[{retrieval_scores.index(None)}] has no first-stage "
-                f"score, which first_stage_weight={weight} needs; {self.retrieval_score_hint}"
-            )
+            places = range(len(passages)) if indices is None else indices
+            if any(score is not None for score in retrieval_scores):
+                place = places[retrieval_scores.index(None)]
+                raise InvalidArgumentError(
+                    f"{self.candidates_name}[{place}] has no first-stage score and others have, "
+                    f"which first_stage_weight={weight} cannot use; {self.retrieval_score_hint}"
+                )
+            # A first stage that tells only its order: by reciprocal ranks, as in rank fusion.
+            retrieval_scores = [1.0 / (RANK_CONSTANT + place + 1) for place in places]
         return RankRequest(
             query,
             passages,
@@ -111,6 +134,7 @@ class RerankSettings(ScorerSettings):
             threshold=self.score_threshold,
             first_stage_scores=None if weight is None else retrieval_scores,
             first_stage_weight=0.0 if weight is None else weight,
+            timeout_s=self.timeout_s,
         )
 
     def _reranked(self, request: RankRequest, retrieval_scores: Sequence[float | None]) -> Reranked:

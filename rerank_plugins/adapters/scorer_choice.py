@@ -24,7 +24,11 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError, unknown_name
+from rerank_plugins.errors import (
+    InvalidArgumentError,
+    InvalidTypeError,
+    unknown_name,
+)
 from rerank_plugins.options import ScorerOptions
 from rerank_plugins.ranking import Scorer
 
@@ -37,6 +41,9 @@ _CROSS_ENCODER_NAMES = {
 
 
 _OPTION_NAMES = [option.name for option in fields(ScorerOptions)]
+# What a model behind an address has beside those, and what is never shown.
+_REMOTE: dict[str, Any] = {"base_url": None, "api_key": None, "api": "auto"}
+_SECRETS = ("token", "api_key")
 
 
 class _Loaded:
@@ -82,7 +89,11 @@ else:
 
 
 class ScorerSettings(_OptionFields):
-    """Which scorer: an object given as ``scorer``, else the process-wide one of these settings."""
+    """Which scorer: an object given as ``scorer``, else one of these settings.
+
+    That is the process-wide scorer of a model here, or with ``base_url`` a `RemoteScorer` of the
+    model that a rerank API has under this name.
+    """
 
     model_config = ConfigDict(
         hide_input_in_errors=True,  # a token is a secret, also in an error
@@ -98,6 +109,10 @@ class ScorerSettings(_OptionFields):
         default=None, exclude=True, repr=False, frozen=True
     )
 
+    base_url: str | None = Field(default=None, frozen=True)
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False, frozen=True)
+    api: str = Field(default="auto", frozen=True)
+
     # The names under which a framework's own class takes one setting, or a dict of them.
     other_names: ClassVar[Mapping[str, str]] = {}
     nested_names: ClassVar[tuple[str, ...]] = ()
@@ -107,8 +122,8 @@ class ScorerSettings(_OptionFields):
     _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "token":  # pydantic's own refusal would show the secret
-            raise InvalidArgumentError("token cannot be changed; make another object with it")
+        if name in _SECRETS:  # pydantic's own refusal would show the secret
+            raise InvalidArgumentError(f"{name} cannot be changed; make another object with it")
         super().__setattr__(name, value)
 
     def __init__(self, **settings: Any) -> None:
@@ -144,6 +159,11 @@ class ScorerSettings(_OptionFields):
     def _checked(cls, settings: dict[str, Any]) -> dict[str, Any]:
         """Return ``settings`` with the scorer's options checked, once, by `ScorerOptions`."""
         given = {name: settings[name] for name in _OPTION_NAMES if name in settings}
+        if settings.get("base_url") is not None:
+            return cls._checked_remote(settings)
+        for name in ("api_key", "api"):
+            if settings.get(name, cls.model_fields[name].default) != cls.model_fields[name].default:
+                raise InvalidArgumentError(f"{name} is for a rerank API; give base_url= too")
         if settings.get("scorer") is None:
             token = given.get("token")
             if isinstance(token, SecretStr):
@@ -152,6 +172,30 @@ class ScorerSettings(_OptionFields):
             for name in given:
                 value = getattr(options, name)
                 settings[name] = list(value) if isinstance(value, tuple) else value
+        return settings
+
+    @classmethod
+    def _checked_remote(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return ``settings`` of a model behind ``base_url``, before anybody asks it."""
+        from rerank_plugins.remote import check_endpoint
+
+        if settings.get("scorer") is not None:
+            raise InvalidArgumentError("base_url= and scorer= name two scorers; give one of them")
+        if settings.get("model") is None:
+            raise InvalidArgumentError(
+                "base_url= needs model= too, the name that the server has for the model"
+            )
+        key = settings.get("api_key")
+        key = key.get_secret_value() if isinstance(key, SecretStr) else key
+        check_endpoint(settings["base_url"], settings.get("api", "auto"), key)
+        for option in fields(ScorerOptions):
+            if option.name not in ("model", "score_unit") and (
+                settings.get(option.name, option.default) != option.default
+            ):
+                raise InvalidArgumentError(
+                    f"{option.name} has no effect on a model behind base_url=; set it where the "
+                    "server starts"
+                )
         return settings
 
     @classmethod
@@ -199,11 +243,12 @@ class ScorerSettings(_OptionFields):
     def _options(self) -> dict[str, Any]:
         """Return the model and those options of its scorer that are not the default."""
         options = {}
-        for option in fields(ScorerOptions):
-            value = getattr(self, option.name)
-            if option.name == "model" or value != option.default:
+        defaults = {option.name: option.default for option in fields(ScorerOptions)} | _REMOTE
+        for name, default in defaults.items():
+            value = getattr(self, name)
+            if name == "model" or value != default:
                 secret = isinstance(value, SecretStr)
-                options[option.name] = value.get_secret_value() if secret else value
+                options[name] = value.get_secret_value() if secret else value
         return options
 
     def _scorer_at_hand(self) -> Scorer | None:
@@ -219,7 +264,13 @@ class ScorerSettings(_OptionFields):
         from rerank_plugins.registry import shared_scorer
 
         options = self._options()
-        scorer = cast(Scorer, shared_scorer(**options))
+        scorer: Scorer
+        if self.base_url is None:
+            scorer = cast(Scorer, shared_scorer(**options))
+        else:
+            from rerank_plugins.remote import RemoteScorer
+
+            scorer = RemoteScorer(**options)
         self._loaded.entry = (options, scorer)
         return scorer
 
@@ -233,7 +284,7 @@ class ScorerSettings(_OptionFields):
     def __getstate__(self) -> dict[Any, Any]:
         # BaseModel's and not super()'s: LlamaIndex's leaves out what does not pickle.
         state = BaseModel.__getstate__(self)
-        fields = {**state["__dict__"], "token": None}
+        fields = {**state["__dict__"], **dict.fromkeys(_SECRETS)}
         for name in self.shared_fields:
             if name != "scorer":
                 del fields[name]
@@ -300,6 +351,6 @@ def first_error(error: ValidationError) -> InvalidArgumentError:
         return cause
     name = str(first["loc"][0]) if first["loc"] else "arguments"
     # A token may stand alone, or within the keywords of another library.
-    got = "" if name in ("token", "model_kwargs") else f", got {first['input']!r}"
+    got = "" if name in (*_SECRETS, "model_kwargs") else f", got {first['input']!r}"
     kind = InvalidTypeError if first["type"].endswith("_type") else InvalidArgumentError
     return kind(f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}{got}")

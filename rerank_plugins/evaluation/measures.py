@@ -8,6 +8,7 @@ from typing import Any
 
 import ir_measures
 
+from rerank_plugins.checks import check_texts
 from rerank_plugins.errors import InvalidArgumentError, closest_name
 from rerank_plugins.evaluation.trec import Candidates, Qrels
 from rerank_plugins.progress import Advance
@@ -31,7 +32,7 @@ def parse_measures(names: Iterable[str]) -> list[Any]:
     rerank_plugins.errors.InvalidArgumentError: unknown measure 'NDGC@10'; did you mean 'NDCG@10'? \
 Names are those of ir_measures, such as nDCG@10, RR@10, R@100, AP or P(rel=2)@5
     """
-    measures = [_measure(name) for name in dict.fromkeys(names)]
+    measures = [_measure(name) for name in dict.fromkeys(check_texts("names", names))]
     if not measures:
         raise InvalidArgumentError("no measure named; name at least one, such as nDCG@10")
     return measures

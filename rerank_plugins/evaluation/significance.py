@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rerank_plugins.checks import check_numbers
 from rerank_plugins.errors import InvalidArgumentError, require_extra
 
 __all__ = ["holm", "randomisation_test"]
@@ -39,7 +38,10 @@ def randomisation_test(
             raise InvalidArgumentError("both sides need values of the same queries")
         baseline = [baseline[query_id] for query_id in values]
         values = list(values.values())
-    left, right = _finite("values", values), _finite("baseline", baseline)
+    if isinstance(values, Mapping) or isinstance(baseline, Mapping):
+        raise InvalidArgumentError("give two mappings by query, or two sequences")
+    left = np.asarray(check_numbers("values", values), dtype=np.float64)
+    right = np.asarray(check_numbers("baseline", baseline), dtype=np.float64)
     if len(left) != len(right):
         raise InvalidArgumentError(f"{len(left)} values cannot be paired with {len(right)}")
     # A difference of 0 is the same with either sign.
@@ -57,21 +59,13 @@ def randomisation_test(
     return float(found.pvalue)
 
 
-def _finite(name: str, values: Mapping[str, float] | Sequence[float]) -> NDArray[np.float64]:
-    if isinstance(values, Mapping):
-        raise InvalidArgumentError("give two mappings by query, or two sequences")
-    for index, value in enumerate(values):
-        if not math.isfinite(value):
-            raise InvalidArgumentError(f"{name}[{index}] is {value}; every value must be finite")
-    return np.asarray(values, dtype=np.float64)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p-values, in the order given: each may be held against 0.05.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
+    p_values = check_numbers("p_values", p_values)
     adjusted = [0.0] * len(p_values)
     largest = 0.0
     for step, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):

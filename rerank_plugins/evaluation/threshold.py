@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
+from rerank_plugins.checks import check_choice, check_number, check_numbers, check_text
 from rerank_plugins.errors import InvalidArgumentError, require_extra
 from rerank_plugins.ranking import ScoreUnit
 
@@ -62,9 +63,10 @@ target='recall@0.9', score_unit='logit')
     require_extra("sklearn", extra="evaluation", purpose="fitting a threshold")
     from sklearn.metrics import precision_recall_curve
 
-    name, wanted = _parsed(target)
-    relevant = _checked(scores, relevance, score_unit, min_relevance)
-    precision, recall, thresholds = precision_recall_curve(relevant, [float(s) for s in scores])
+    name, wanted = _parsed(check_text("target", target))
+    check_choice("score_unit", score_unit, get_args(ScoreUnit))
+    numbers, relevant = _checked(scores, relevance, score_unit, min_relevance)
+    precision, recall, thresholds = precision_recall_curve(relevant, numbers)
     # Both curves end with a point that belongs to no threshold.
     points = [
         (float(p), float(r), float(t))
@@ -114,26 +116,27 @@ def _checked(
     relevance: Sequence[int | bool],
     score_unit: ScoreUnit,
     min_relevance: int,
-) -> list[bool]:
-    if len(scores) != len(relevance):
+) -> tuple[list[float], list[bool]]:
+    scores = check_numbers("scores", scores)
+    judged = check_numbers("relevance", relevance, or_booleans=True)
+    least = check_number("min_relevance", min_relevance)
+    if len(scores) != len(judged):
         raise InvalidArgumentError(
-            f"{len(scores)} scores and {len(relevance)} judgements; give one for each passage"
+            f"{len(scores)} scores and {len(judged)} judgements; give one for each passage"
         )
     for index, score in enumerate(scores):
-        if not math.isfinite(score):
-            raise InvalidArgumentError(f"scores[{index}] is {score}; every score must be finite")
         if score_unit == "probability" and not 0.0 <= score <= 1.0:
             raise InvalidArgumentError(
                 f"scores[{index}] is {score}, which is no probability; pass score_unit='logit', or "
                 "the scorer's own score_unit"
             )
-    relevant = [value >= min_relevance for value in relevance]
+    relevant = [value >= least for value in judged]
     if all(relevant) or not any(relevant):
         raise InvalidArgumentError(
             f"{sum(relevant)} of {len(relevant)} passages are relevant; a threshold needs "
             "both kinds"
         )
-    return relevant
+    return scores, relevant
 
 
 def _f1(precision: float, recall: float) -> float:
