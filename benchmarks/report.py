@@ -22,6 +22,7 @@ from benchmarks.tables.host import host_table
 from benchmarks.tables.load import load_table
 from benchmarks.tables.plot import plot
 from benchmarks.tables.quality import MODELS, demo_table, models_with_quality, quality_table
+from benchmarks.tables.ray import ray_table
 from benchmarks.tables.results import Speed
 from benchmarks.tables.serving import serving_table
 from benchmarks.tables.speed import headline_table, onnx_table, peers_table, speed_table
@@ -54,6 +55,7 @@ def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "tokens": lambda: tokens_table(results / "tokens_scifact.json"),
         "cuda": lambda: cuda_table(results / "speed_cuda.json"),
         "host": lambda: host_table(results / "host.json"),
+        "ray": lambda: ray_table(results / "ray.json"),
     }
 
 

@@ -54,6 +54,8 @@ __all__ = ["Workers", "rerank_dataset", "rerank_files", "serve_app"]
 _SLICE = 512
 _ROWS_PER_BLOCK = 4096
 _QUERIES_PER_BLOCK = 64
+# Options of map_batches that a task has too: where it may run, and with what installed.
+_PLACING = ("accelerator_type", "label_selector", "memory", "resources", "runtime_env")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +210,8 @@ def rerank_files(
 
 def _first_worker_says(options: Mapping[str, Any], workers: Workers) -> dict[str, Any]:
     """Load the model on one worker, so that what is wrong with it is said once; describe it."""
-    task = ray.remote(**workers.resources())(_described)
+    placed = {name: value for name, value in (workers.options or {}).items() if name in _PLACING}
+    task = ray.remote(**workers.resources(), **placed)(_described)
     try:
         said: dict[str, Any] = ray.get(task.remote(options))
     except ray.exceptions.RayTaskError as error:

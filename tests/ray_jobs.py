@@ -19,6 +19,7 @@ import pyarrow.parquet
 import ray
 from evaluation_files import many_queries
 from ray import serve
+from ray.cluster_utils import Cluster
 
 from rerank_plugins.cli import main
 from rerank_plugins.dataset import Columns, rerank_rows
@@ -128,6 +129,27 @@ def killed_worker(folder: Path) -> dict[str, Any]:
     return {"killed": len(killed), "rows": summary.n_rows}
 
 
+def lost_node(folder: Path) -> dict[str, Any]:
+    """Lose one of the two machines that have workers when the first block is done."""
+    own = {"node_ip_address": ADDRESS, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **own})
+    nodes = [cluster.add_node(num_cpus=1, resources={"scorer": 1}, **own) for _ in range(2)]
+    ray.init(address=cluster.address)
+    path, n_workers = pairs(folder), list[int]()
+
+    def lose() -> None:
+        while not list((folder / "ray").glob("part-*")) or len(pids("MapWorker")) < 2:
+            time.sleep(0.01)
+        n_workers.append(len(pids("MapWorker")))
+        cluster.remove_node(nodes[0], allow_graceful=False)
+
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    workers = Workers(n=2, options={"resources": {"scorer": 1}})
+    summary = rerank_files([path], folder / "ray", "embedded", workers=workers)
+    return {"rows": summary.n_rows, "workers": n_workers}
+
+
 def command(folder: Path) -> dict[str, Any]:
     """Score a run with its texts by the command, two blocks of it by two workers."""
     start()
@@ -185,3 +207,4 @@ def driver(folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     job, where = globals()[sys.argv[1]], Path(sys.argv[2])
     (where / f"{sys.argv[1]}.json").write_text(json.dumps(job(where)))
+    os._exit(0)  # Ray's own end fails where a machine was lost; all of it ends with this process

@@ -22,6 +22,7 @@ from benchmarks.onnx_peers import installation_conflict
 from benchmarks.report import FILES, ROOT, filled, tables
 from benchmarks.run import CPU_PARTS, begun
 from benchmarks.tables.host import host_table
+from benchmarks.tables.ray import ray_table
 from benchmarks.tables.results import PEER, TINY, Speed
 from benchmarks.trace import Trace
 from rerank_plugins.cross_encoder.checkpoint.hub import EMBEDDED_FOLDER
@@ -121,6 +122,20 @@ def test_the_host_alone_is_timed_on_every_workload(tmp_path: Path) -> None:
     table = host_table(tmp_path / "host.json")
     assert "| 10 candidates |" in table
     assert "| 2,000 pairs of passages seen before |" in table
+
+
+def test_ray_is_charged_for_what_comes_with_the_rows_alone(tmp_path: Path) -> None:
+    def job(n_rows: int, cpu_s: float, driver_cpu_s: float) -> dict[str, Any]:
+        who = {"job": "rerank_files", "workers": 2, "rows_per_block": 100, "wall_s": 2.0}
+        return {**who, "n_rows": n_rows, "cpu_s": cpu_s, "driver_cpu_s": driver_cpu_s}
+
+    environment = {"cpu": "a CPU", "commit": "abc", "date": "2026-01-01"}
+    raw = {"environment": environment, "ray": "2.60", "load_average": [1.0, 2.0]}
+    raw["jobs"] = [job(50, 10.0, 3.0), job(1050, 11.0, 3.11)]
+    (tmp_path / "ray.json").write_text(json.dumps(raw))
+    # 1,000 rows more took a second more, and 11 blocks 0.11 s of the driver's.
+    line = "| rerank_files, 2 workers | 100 | 525 | 10.0 | 1,000 | 10 |"
+    assert line in ray_table(tmp_path / "ray.json")
 
 
 def test_floor_counts_the_last_layer_for_cls_alone() -> None:

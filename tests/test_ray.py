@@ -107,6 +107,12 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
     assert parts(tmp_path / "ray") == scored_here(tmp_path, tmp_path / "pairs.jsonl")
 
 
+def test_a_lost_machine_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    found = ray_namespace.result("lost_node", tmp_path)
+    assert found["workers"] == [2]
+    assert parts(tmp_path / "ray") == scored_here(tmp_path, tmp_path / "pairs.jsonl")
+
+
 def test_a_killed_job_goes_on_where_it_stopped(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     rows = [
