@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from rerank_plugins.cross_encoder.forward.native.choice import VARIABLE
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "onnxruntime")
@@ -29,6 +34,19 @@ def environment() -> dict[str, Any]:
         "versions": {package: version(package) for package in PACKAGES},
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "not measured",
     }
+
+
+@contextmanager
+def compiled_forward(wish: str) -> Iterator[None]:
+    """Scorers made meanwhile take the forward pass that `RERANK_NATIVE` set to ``wish`` gives."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = wish
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def _cpu() -> str:

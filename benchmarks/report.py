@@ -20,6 +20,7 @@ from benchmarks.tables.cuda import cuda_table
 from benchmarks.tables.growth import frameworks_table, growth_table, memory_table
 from benchmarks.tables.host import host_table
 from benchmarks.tables.load import load_table
+from benchmarks.tables.native import native_table
 from benchmarks.tables.plot import plot
 from benchmarks.tables.quality import MODELS, demo_table, models_with_quality, quality_table
 from benchmarks.tables.ray import ray_table
@@ -53,6 +54,7 @@ def tables(results: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "load": lambda: load_table(results / "load_cpu.json"),
         "serving": lambda: serving_table(results / "serving_cpu.json"),
         "tokens": lambda: tokens_table(results / "tokens_scifact.json"),
+        "native": lambda: native_table(results / "native_cpu.json"),
         "cuda": lambda: cuda_table(results / "speed_cuda.json"),
         "host": lambda: host_table(results / "host.json"),
         "ray": lambda: ray_table(results / "ray.json"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,21 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from native_libraries import PATHS, native, skip_without
 from random_bert import ALL_SHAPES, calm, random_pairs, random_weights, reference_logits
 
-from rerank_plugins.cross_encoder.forward.bert import BertWeights
 from rerank_plugins.cross_encoder.forward.cpu import CpuForward
-from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward, layer_scales
-from rerank_plugins.cross_encoder.forward.native.build import (
-    FLAGS,
-    FOLDER,
-    build,
-    digest,
-    is_for_this_platform,
-    library,
-)
-from rerank_plugins.cross_encoder.forward.native.choice import NEEDS, processor_features
-from rerank_plugins.cross_encoder.forward.native.model import NativeForward
+from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
@@ -47,37 +36,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def current(path: str) -> bool:
-    # Read, not opened: a name that was opened once stays the old library.
-    file = library(FOLDER, path)
-    return file.exists() and digest().encode() in file.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def _compiled() -> None:
-    """As installing the package leaves it, where there is a compiler."""
-    if not is_for_this_platform():
-        pytest.skip("the compiled forward pass is for Linux on x86-64")
-    if not all(current(path) for path in FLAGS) and (failures := build()):
-        pytest.skip(str(failures))
-
-
-@pytest.fixture(params=FLAGS)
-def path(request: pytest.FixtureRequest, _compiled: None) -> str:
+@pytest.fixture(params=PATHS)
+def path(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if missing := NEEDS[name] - processor_features():
-        pytest.skip(f"this processor has no {missing}")
+    skip_without(name)
     return name
-
-
-def native(path: str, weights: BertWeights, like: BertWeights | None = None) -> NativeForward:
-    """Return the forward pass; int8 has the scales of ``like``."""
-    opened = ctypes.CDLL(str(library(FOLDER, path)))
-    if opened.native_permit():
-        pytest.skip(f"the kernel permits no {path}")
-    return NativeForward(
-        opened, weights, layer_scales(like or weights) if path == "amx_int8" else ()
-    )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -70,6 +70,17 @@ def test_what_does_not_compile_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_that_it_is_no_faster_for_goes_the_pytorch_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RERANK_NATIVE", raising=False)
+    for hidden, reason in ((416, "hidden size 416"), (48, "no multiple of 32")):
+        weights = random_weights(hidden=hidden)
+        forward, way = native_forward(weights, "float32", processor=EVERY_FEATURE)
+        assert forward is None
+        assert reason in way
+
+
 def test_a_scorer_says_which_way_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_NATIVE", "0")
     with CrossEncoderScorer("embedded", device="cpu") as scorer:
