@@ -18,7 +18,7 @@ from typing import get_args
 import pytest
 
 import rerank_plugins
-from rerank_plugins.cross_encoder.forward.native.build import FLAGS, is_for_this_platform
+from rerank_plugins.cross_encoder.forward.native.build import is_for_this_platform
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,7 +56,7 @@ def test_a_wheel_with_compiled_parts_is_for_one_platform(
     (path,) = built.glob("*.whl")
     assert path.name.endswith("-py3-none-any.whl") == (not libraries)
     if is_for_this_platform() and shutil.which("g++"):
-        assert len(libraries) == len(FLAGS)
+        assert libraries
 
 
 @pytest.mark.slow

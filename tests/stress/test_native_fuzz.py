@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from native_libraries import PATHS, native, skip_without
-from random_bert import calm, random_pairs, random_weights
+from random_bert import calm, random_pairs, random_weights, reference_logits
 
 from rerank_plugins import CrossEncoderScorer
-from rerank_plugins.cross_encoder.forward.bert import reference_logits
+from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward
 
 pytestmark = pytest.mark.slow
-TOLERANCE = {"avx2": 5e-6, "avx512": 5e-6, "amx": 3e-2, "amx_int8": 1.5e-1}
+TOLERANCE = {"avx2": 5e-6, "avx512": 5e-6, "amx": 3e-2, "amx_int8": 5e-2}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -30,7 +30,10 @@ def test_any_shape_and_lengths_equal_plain_arithmetic(path: str, stress_seconds:
         pairs = random_pairs(lengths, n_types=shape["n_types"], seed=seed)
         logits = native(path, weights)(pairs)
         expected = reference_logits(weights, pairs)
-        torch.testing.assert_close(logits, expected, atol=TOLERANCE[path], rtol=0, msg=str(shape))
+        atol = TOLERANCE[path]
+        if path == "amx_int8":  # few hidden values leave int8 far off, PyTorch's too
+            atol += 2 * float((QuantizedForward(weights)(pairs) - expected).abs().max())
+        torch.testing.assert_close(logits, expected, atol=atol, rtol=0, msg=str(shape))
 
 
 def _drawn(seed: int) -> tuple[dict[str, Any], list[int]]:
