@@ -179,6 +179,21 @@ def test_nan_names_the_passage_by_its_place_in_the_callers_list() -> None:
     queue.close()
 
 
+def test_nan_fails_its_own_call_and_not_those_in_its_batch() -> None:
+    gate = Gate()
+    queue = fake_queue(NotFinite(gate), max_batch_tokens=10_000)
+    queue.submit(job("1", ["1"]))
+    assert gate.reached.acquire(timeout=LONG)
+    good, bad = [job(str(n), ["3", "4"]) for n in range(2, 5)], job("9", ["5", "13"])
+    submit(queue, good[0], bad, *good[1:])
+    gate.open()
+    for call in good:
+        check(call)
+    with pytest.raises(NonFiniteScoreError, match=r"passages\[1\], the passage '13'"):
+        bad.result(LONG)
+    queue.close()
+
+
 class TooFew(FakeReplica):
     def collect(self, launched: object) -> FloatArray:
         return super().collect(launched)[:-1]
