@@ -27,6 +27,9 @@ def main() -> None:
     parser.add_argument("--model", default=EMBEDDED_MODEL, help="a local folder, or 'embedded'")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the requests a round")
+    parser.add_argument(
+        "--cell", nargs=2, type=int, action="append", metavar=("DOCUMENTS", "CLIENTS")
+    )
     parser.add_argument("--overload-seconds", type=float, default=20.0)
     parser.add_argument("--soak-seconds", type=float, default=600.0)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
@@ -36,7 +39,7 @@ def main() -> None:
     console = Console(stderr=True)
     model = arguments.model
     parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "throughput": lambda: throughput(model, arguments.repeats, arguments.scale),
+        "throughput": lambda: throughput(model, arguments.repeats, arguments.scale, arguments.cell),
         "overload": lambda: overload(model, arguments.overload_seconds),
         "disconnects": lambda: disconnects(model),
         "soak": lambda: soak(model, arguments.soak_seconds),

@@ -76,8 +76,10 @@ def _check_parity(scorer: CrossEncoderScorer, server: Server) -> float:
     return worst
 
 
-def throughput(model: str, repeats: int, scale: float) -> dict[str, Any]:
-    """Time both contestants in turn, on new text for each, in every cell."""
+def throughput(
+    model: str, repeats: int, scale: float, only: Sequence[list[int]] | None = None
+) -> dict[str, Any]:
+    """Time both contestants in turn, on new text for each, in every cell, or those of ``only``."""
     scorer = CrossEncoderScorer(model, device="cpu")
     scorer.warmup()
     texts, cells = Texts(1), []
@@ -85,6 +87,8 @@ def throughput(model: str, repeats: int, scale: float) -> dict[str, Any]:
         difference = _check_parity(scorer, server)
         contestants = _contestants(scorer, server)
         for n_documents, n_clients, n_requests in CELLS:
+            if only is not None and [n_documents, n_clients] not in only:
+                continue
             rounds = 4 * repeats if (n_documents, n_clients) == GOAL else repeats
             if n_documents * n_clients > 10_000:
                 if scale < 1:
