@@ -19,11 +19,13 @@ ADAPTERS = ("langchain", "llama_index")
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_a_warm_call_stays_in_seven_rooms(traces: dict[str, Trace], adapter: str) -> None:
-    inside = {f"cross_encoder/{name}" for name in ("scheduling", "tokens", "forward")}
-    assert set(traces[adapter].entered) == {
-        *(adapter, "adapters", "ranking", "cross_encoder"),
-        *inside,
-    }
+    front = {adapter, "adapters", "ranking", "cross_encoder"}
+    inside = {f"cross_encoder/{name}" for name in ("scheduling", "tokens")}
+    rooms = set(traces[adapter].entered)
+    assert front | inside <= rooms
+    # The compiled forward pass where there is one, else PyTorch's: never both.
+    (forward,) = rooms - front - inside
+    assert forward in ("cross_encoder/forward", "cross_encoder/forward/native")
     assert traces[adapter].n_moves <= 45
 
 
