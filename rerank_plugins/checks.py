@@ -11,6 +11,7 @@ import operator
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
+from typing import Any
 
 from rerank_plugins.errors import InvalidArgumentError, InvalidTypeError
 
@@ -93,13 +94,14 @@ def check_texts(name: str, values: object) -> list[str]:
     return [check_text(f"{name}[{index}]", text) for index, text in enumerate(texts)]
 
 
-def _listed(name: str, values: object, what: str) -> list[object]:
+def _listed(name: str, values: object, what: str) -> list[Any]:
     if isinstance(values, _UNORDERED) or not isinstance(values, Iterable):
         raise InvalidTypeError(f"{name} must be a list of {what}, got {shown(values)}")
     try:
-        return list(values)
+        items = iter(values)
     except TypeError:  # an array without a dimension calls itself iterable, and a class may
         raise InvalidTypeError(f"{name} must be a list of {what}, got {shown(values)}") from None
+    return list(items)  # outside: what a generator raises is its caller's
 
 
 def check_query(query: object) -> str:
@@ -125,9 +127,7 @@ def check_passages(passages: object) -> list[str]:
             f"passages must be a list of strings, got {shown(passages)}; "
             "put a single passage into a list: [passage]"
         )
-    if isinstance(passages, _UNORDERED) or not isinstance(passages, Iterable):
-        raise InvalidTypeError(f"passages must be a list of strings, got {shown(passages)}")
-    texts = list(passages)
+    texts = _listed("passages", passages, "strings")
     for index, passage in enumerate(texts):
         if type(passage) is not str:
             if not isinstance(passage, str):
@@ -145,10 +145,8 @@ def check_pairs(pairs: object) -> tuple[list[str], list[str]]:
     >>> check_pairs([("a query", "a passage")])
     (['a query'], ['a passage'])
     """
-    if isinstance(pairs, _UNORDERED) or not isinstance(pairs, Iterable):
-        raise InvalidTypeError(f"pairs must be a list of (query, passage), got {shown(pairs)}")
     queries, passages = [], []
-    for index, pair in enumerate(pairs):
+    for index, pair in enumerate(_listed("pairs", pairs, "(query, passage)")):
         texts = pair
         if type(pair) is not tuple:
             unusable = isinstance(pair, _UNORDERED) or not isinstance(pair, Iterable)

@@ -83,14 +83,8 @@ def rank(
     [Ranked(index=2, score=4.0, rank=0), Ranked(index=0, score=2.0, rank=1), \
 Ranked(index=3, score=2.0, rank=2)]
     """
-    return RankRequest(
-        query,
-        passages,
-        top_n=check_top_n(top_n),
-        threshold=_threshold(threshold),
-        first_stage_scores=first_stage_scores,
-        first_stage_weight=check_number("first_stage_weight", first_stage_weight),
-        timeout_s=check_timeout(timeout_s),
+    return RankRequest.checked(
+        query, passages, top_n, threshold, first_stage_scores, first_stage_weight, timeout_s
     ).ranked_by(scorer)
 
 
@@ -106,14 +100,8 @@ async def arank(
     timeout_s: float | None = None,
 ) -> list[Ranked]:
     """Return what `rank` returns, awaiting the scorer's ``ascore``."""
-    return await RankRequest(
-        query,
-        passages,
-        top_n=check_top_n(top_n),
-        threshold=_threshold(threshold),
-        first_stage_scores=first_stage_scores,
-        first_stage_weight=check_number("first_stage_weight", first_stage_weight),
-        timeout_s=check_timeout(timeout_s),
+    return await RankRequest.checked(
+        query, passages, top_n, threshold, first_stage_scores, first_stage_weight, timeout_s
     ).aranked_by(scorer)
 
 
@@ -191,6 +179,28 @@ class RankRequest:
         self._first_stage_weight = first_stage_weight
         self._timeout_s = timeout_s
 
+    @classmethod
+    def checked(
+        cls,
+        query: str,
+        passages: Sequence[str],
+        top_n: int | None,
+        threshold: float | None,
+        first_stage_scores: Sequence[float] | None,
+        first_stage_weight: float,
+        timeout_s: float | None,
+    ) -> RankRequest:
+        """Return the request of `rank`'s arguments, the numbers checked too."""
+        return cls(
+            query,
+            passages,
+            top_n=check_top_n(top_n),
+            threshold=None if threshold is None else check_number("threshold", threshold),
+            first_stage_scores=first_stage_scores,
+            first_stage_weight=check_number("first_stage_weight", first_stage_weight),
+            timeout_s=check_timeout(timeout_s),
+        )
+
     def ranked_by(self, scorer: Scorer) -> list[Ranked]:
         """Return the ranking by the scores of ``scorer``, which is not asked about no passages."""
         score = within(scorer, "score", self._timeout_s)
@@ -249,7 +259,3 @@ def check_finite(scores: Sequence[float], passages: Sequence[str]) -> None:
                 f"the score of passages[{index}] is {score}: {passages[index][:80]!r}; "
                 "check the model's weights, or use dtype='float32'"
             )
-
-
-def _threshold(threshold: float | None) -> float | None:
-    return None if threshold is None else check_number("threshold", threshold)
