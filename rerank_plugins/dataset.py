@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rerank_plugins.errors import DataFormatError, ScoringError
-from rerank_plugins.fingerprint import changes, fingerprint
+from rerank_plugins.fingerprint import check_unchanged, fingerprint
 from rerank_plugins.progress import Progress, Silent
 from rerank_plugins.ranking import Scorer
 from rerank_plugins.shards import WHOLE, Shard
@@ -235,7 +235,6 @@ def _manifest(
 
 def _check_manifest(folder: Path, manifest: Mapping[str, Any], restart: bool) -> None:
     path = folder / MANIFEST
-    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     if path.exists() and not restart:
         try:
             before = json.loads(path.read_bytes())
@@ -246,16 +245,11 @@ def _check_manifest(folder: Path, manifest: Mapping[str, Any], restart: bool) ->
                 f"{path} is damaged; give another output folder, or discard what is there with "
                 "--restart (restart=True)"
             )
-        changed = changes(before, json.loads(text))
-        if changed:
-            raise DataFormatError(
-                f"{folder} was begun with other settings: {'; '.join(changed)}. Give another "
-                "output folder, or discard what is there with --restart (restart=True)"
-            )
+        check_unchanged(folder, before, manifest)
         return
     if not restart and any(folder.glob("part-*")):
         raise DataFormatError(f"{folder} has parts and no {MANIFEST}; give another output folder")
-    write_text(path, text)
+    write_text(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_json_lines(path: Path, rows: Sequence[Row]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rerank_plugins.errors import DataFormatError
 from rerank_plugins.ranking import Scorer
 
-__all__ = ["changes", "file_digest", "fingerprint", "same"]
+__all__ = ["check_unchanged", "file_digest", "fingerprint", "same"]
 
 # Attributes of a scorer, or of its options, that its scores depend on.
 _NAMES = (
@@ -44,13 +46,22 @@ def fingerprint(scorer: Scorer) -> dict[str, Any]:
     return found | {"probe": [round(float(score), 3) for score in scorer.score(*_PROBE)]}
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say of each setting that is another one now what it was and what it is."""
-    return [
+def check_unchanged(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise `DataFormatError` where ``output`` was begun with other settings than those of now.
+
+    ``before`` was read from JSON. The error says of each setting what it was and what it is.
+    """
+    now = json.loads(json.dumps(now))  # as it would be read back: a tuple is a list there
+    changed = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
         for name in {**before, **now}
         if not same(before.get(name), now.get(name))
     ]
+    if changed:
+        raise DataFormatError(
+            f"{output} was begun with other settings: {'; '.join(changed)}. Give another output "
+            "folder, or discard what is there with --restart (restart=True)"
+        )
 
 
 def file_digest(path: Path) -> str:

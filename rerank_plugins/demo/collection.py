@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from rerank_plugins.evaluation.beir import read_queries
 from rerank_plugins.evaluation.trec import read_qrels
+from rerank_plugins.fingerprint import file_digest
 from rerank_plugins.text_files import json_object, numbered_lines
 
 DATA = Path(__file__).with_name("data")
@@ -50,5 +50,5 @@ def read_demo() -> DemoCollection:
         tuple(passages),
         dict(read_queries(DATA / "queries.jsonl")),
         read_qrels(DATA / "qrels.txt"),
-        hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        file_digest(path),
     )

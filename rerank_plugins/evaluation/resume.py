@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rerank_plugins.errors import DataFormatError
-from rerank_plugins.fingerprint import changes
+from rerank_plugins.fingerprint import check_unchanged
 from rerank_plugins.written_files import PARTIAL, synced, write_text
 
 __all__ = ["QueryTime", "UnfinishedRun"]
@@ -111,13 +111,7 @@ class UnfinishedRun:
     def _check_settings(self, before: Any) -> None:
         if not isinstance(before, dict):
             raise self._damaged(1)
-        # As they would be read back: a tuple is a list there.
-        changed = changes(before, json.loads(json.dumps(self.settings)))
-        if changed:
-            raise DataFormatError(
-                f"{self.run_path} was begun with other settings: {'; '.join(changed)}. Give "
-                "another output folder, or discard what is there with --restart (restart=True)"
-            )
+        check_unchanged(self.run_path, before, self.settings)
 
     def _damaged(self, number: int) -> DataFormatError:
         return DataFormatError(
