@@ -8,6 +8,7 @@ and yours; without it Ray starts on this machine.
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -256,13 +257,17 @@ class _BlockScorer:
             counts["error"].append(error)
         return counts
 
+    @functools.cached_property
+    def _here(self) -> dict[str, Any]:
+        """What scores on this worker, asked with the first block: its model stays the same."""
+        return describe(self._scorer)
+
     def _score(self, block: Block) -> int:
-        here = describe(self._scorer)
         for name, value in self._scored_by.items():
-            if not same(here[name], value):
+            if not same(self._here[name], value):
                 raise DataFormatError(
-                    f"{name} is {here[name]!r} on this worker and {value!r} on the first; give "
-                    "all machines the same versions and devices"
+                    f"{name} is {self._here[name]!r} on this worker and {value!r} on the first; "
+                    "give all machines the same versions and devices"
                 )
         # Ray may have given the block to another worker too, where it lost sight of one.
         own = block.path.with_name(f".{block.path.name}.{uuid4().hex}{PARTIAL}")
