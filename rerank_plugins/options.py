@@ -11,7 +11,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, get_args
 
@@ -149,6 +149,11 @@ def checked_options(**keywords: Any) -> dict[str, Any]:
     """
     _check_names(keywords, [option.name for option in fields(ScorerOptions)])
     return ScorerOptions(**keywords).changed()
+
+
+def is_repeated(option: Field[Any]) -> bool:
+    """Say whether an option may be given several times."""
+    return "tuple[" in str(option.type) or "Sequence[" in str(option.type)
 
 
 def _check_names(keywords: Iterable[str], known: Collection[str]) -> None:

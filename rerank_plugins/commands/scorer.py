@@ -1,14 +1,14 @@
-"""How the models run: the options of a scorer as arguments of a command."""
+"""Fields of options as arguments of a command, and those of a scorer: how the models run."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
-from rerank_plugins.options import ScorerOptions
+from rerank_plugins.options import ScorerOptions, is_repeated
 
-__all__ = ["add_scorer_options", "scorer_options"]
+__all__ = ["add_option", "add_scorer_options", "scorer_options"]
 
 # A command names its models itself, its calls do not compete, and a secret does not belong into
 # the list of processes: HF_TOKEN, or `hf auth login`, has the token.
@@ -23,19 +23,23 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
     """Add one argument for each option of a scorer."""
     group = parser.add_argument_group("how the model runs")
     for option in _OPTIONS:
-        names = ["-d"] if option.name == "device" else []
-        names.append("--" + option.name.replace("_", "-"))
-        keywords: dict[str, Any] = {"default": None, "help": option.metadata["help"]}
-        kind = str(option.type)
-        if kind == "bool":
-            keywords["action"] = "store_true"
-        else:
-            keywords["metavar"] = option.metadata["metavar"]
-            if option.name == "device":
-                keywords["action"] = "append"
-            elif kind.startswith("int"):
-                keywords["type"] = int
-        group.add_argument(*names, **keywords)
+        short = ["-d"] if option.name == "device" else []
+        add_option(group, option, option.metadata["help"], *short)
+
+
+def add_option(parser: Any, option: Field[Any], text: str, *short: str) -> None:
+    """Add the argument of a field of options, None where it is not given; ``text`` is its help."""
+    kind = str(option.type)
+    keywords: dict[str, Any] = {"default": None, "help": text}
+    if kind == "bool":
+        keywords["action"] = "store_true"
+    else:
+        keywords["metavar"] = option.metadata["metavar"]
+        if is_repeated(option):
+            keywords["action"] = "append"
+        elif kind.startswith(("int", "float")):
+            keywords["type"] = int if kind.startswith("int") else float
+    parser.add_argument(*short, "--" + option.name.replace("_", "-"), **keywords)
 
 
 def scorer_options(arguments: argparse.Namespace) -> dict[str, Any]:

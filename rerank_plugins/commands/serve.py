@@ -10,8 +10,9 @@ from dataclasses import Field, fields
 from functools import partial
 from typing import Any
 
+from rerank_plugins.commands.scorer import add_option
 from rerank_plugins.errors import InvalidArgumentError, require_extra
-from rerank_plugins.options import ScorerOptions
+from rerank_plugins.options import checked_options
 from rerank_plugins.registry import shared_scorer
 
 HELP = "serve models over HTTP, for every client that knows a rerank API"
@@ -84,7 +85,7 @@ def served_models(options: Any, scorer: dict[str, Any]) -> list[Any]:
         ServedModel(
             model,
             partial(
-                shared_scorer, **ScorerOptions(model, **{**SCORER_DEFAULTS, **scorer}).changed()
+                shared_scorer, **checked_options(**{"model": model, **SCORER_DEFAULTS, **scorer})
             ),
             tuple(names),
         )
@@ -93,24 +94,12 @@ def served_models(options: Any, scorer: dict[str, Any]) -> list[Any]:
 
 
 def _add(parser: Any, option: Field[Any]) -> None:
-    from rerank_plugins.serving.options import default_of, environment_name, is_repeated
+    from rerank_plugins.serving.options import default_of, environment_name
 
-    kind, default = str(option.type), default_of(option)
+    default = default_of(option)
     told = f"default {', '.join(default) if isinstance(default, tuple) else default}"
     if default is None or default in ((), ""):
         told = "no default"
-    elif kind == "bool":
+    elif option.type == "bool":
         told = "off"
-    keywords: dict[str, Any] = {
-        "default": None,
-        "help": f"{option.metadata['help']} ({told}; {environment_name(option)})",
-    }
-    if kind == "bool":
-        keywords["action"] = "store_true"
-    else:
-        keywords["metavar"] = option.metadata["metavar"]
-        if is_repeated(option):
-            keywords["action"] = "append"
-        elif kind.startswith(("int", "float")):
-            keywords["type"] = int if kind.startswith("int") else float
-    parser.add_argument("--" + option.name.replace("_", "-"), **keywords)
+    add_option(parser, option, f"{option.metadata['help']} ({told}; {environment_name(option)})")

@@ -13,7 +13,7 @@ from typing import Any
 
 from rerank_plugins.errors import InvalidArgumentError
 from rerank_plugins.models import EMBEDDED_MODEL
-from rerank_plugins.options import ScorerOptions
+from rerank_plugins.options import ScorerOptions, is_repeated
 
 
 def _option(default: Any, text: str, *, metavar: str = "N", least: float | None = None) -> Any:
@@ -114,11 +114,6 @@ def default_of(option: Field[Any]) -> Any:
     """Return what an option is where nobody says anything."""
     made = option.default_factory
     return SCORER_DEFAULTS.get(option.name, option.default if made is MISSING else made())
-
-
-def is_repeated(option: Field[Any]) -> bool:
-    """Say whether an option may be given several times."""
-    return "tuple[" in str(option.type) or "Sequence[" in str(option.type)
 
 
 def environment_name(option: Field[Any]) -> str:
