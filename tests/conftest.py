@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,3 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def stress_seconds(request: pytest.FixtureRequest) -> float:
     return float(request.config.getoption("--stress-seconds"))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one: two on small products wait for each other longer than they work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,18 +23,11 @@ from rerank_plugins.cross_encoder.forward.cpu import CpuForward
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPES = [*ALL_SHAPES, {"outlier": 12.0}]
 DTYPES = [torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    # Two threads on small products wait for each other for longer than they compute.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=[True, False], ids=["onednn", "plain"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,22 +17,14 @@ from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward
 from rerank_plugins.cross_encoder.pairs import PackedPairs
 from rerank_plugins.errors import InvalidArgumentError
 
-pytestmark = pytest.mark.slow  # compiling takes some seconds
+# Slow: compiling takes some seconds.
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 SHAPES: list[dict[str, Any]] = [
     *ALL_SHAPES,
     {"hidden": 320, "n_heads": 2},  # head width 160
     {"hidden": 90, "n_heads": 3, "feed_forward": 100, "embedding": 50},
 ]
 TOLERANCE = {"avx2": 3e-6, "avx512": 3e-6, "amx": 1e-2, "amx_int8": 6e-2}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    # Two threads on small products wait for each other for longer than they compute.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=PATHS)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +12,8 @@ from rerank_plugins.cross_encoder.forward.bert import BertWeights
 from rerank_plugins.cross_encoder.forward.int8 import QuantizedForward, calibration_pairs
 from rerank_plugins.errors import DeviceError, InvalidArgumentError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def _runs_here() -> bool:
     try:
@@ -23,15 +24,6 @@ def _runs_here() -> bool:
 
 
 needs_vnni = pytest.mark.skipif(not _runs_here(), reason="this processor has no VNNI")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    # Two threads on small products wait for each other for longer than they compute.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @needs_vnni

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +32,7 @@ from training.queries import Query, build_queries, heading_query, questions_from
 from training.student import TokenStore, logits, padded_pairs, score_pairs
 from training.teachers import mixed_targets, sparse_scores
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    # Tiny tensors: a second thread only waits, and on a busy machine for long.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 WORDS = ("[PAD]", "cat", "dog", "tea", "milk", "purrs", "barks", "steams", "pours")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +20,13 @@ from training.recipe import Recipe
 from training.settings import SMOKE
 from training.sources import MINILM_WHEEL, SPLADE_WHEEL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 SETTINGS = replace(
     SMOKE, sources=(), passages_per_file=1_000, runs=(16, 16), minutes=None, bare_questions=20
 )
 THINGS = ("river", "engine", "violin", "castle", "planet", "harbour", "orchard", "glacier")
 TRAITS = ("old", "quiet", "northern", "small", "famous", "green", "heavy", "distant")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
