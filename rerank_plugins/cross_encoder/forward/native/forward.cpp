@@ -72,6 +72,13 @@ inline void transpose(__m512i* r) {
     }
   }
 }
+// Loads 64 bytes of each of the rows t to t + 16 of n, zeros after the last, as columns.
+template <class T>
+inline void load_columns(const T* rows, long ld, long t, long n, __m512i* r) {
+  for (long j = 0; j < 16; j++)
+    r[j] = t + j < n ? _mm512_loadu_si512(rows + (t + j) * ld) : _mm512_setzero_si512();
+  transpose(r);
+}
 #endif
 // The first n values, and 0 after.
 inline vf first(vf v, long n) {
@@ -181,9 +188,7 @@ struct Float32 {
     for (long t = 0; t < padded; t += 16)
       for (long i = 0; i < d; i += 16) {
         __m512i r[16];
-        for (long j = 0; j < 16; j++)
-          r[j] = t + j < n ? _mm512_loadu_si512(rows + (t + j) * ld + i) : _mm512_setzero_si512();
-        transpose(r);
+        load_columns(rows + i, ld, t, n, r);
         for (long j = 0; j < 16; j++)
           _mm512_storeu_si512(to + t / PANEL * PANEL * d + place(i + j, t % PANEL), r[j]);
       }
@@ -256,9 +261,7 @@ struct BFloat16 {
     for (long t = 0; t < padded; t += 16)
       for (long i = 0; i < d; i += 32) {
         __m512i r[16];
-        for (long j = 0; j < 16; j++)
-          r[j] = t + j < n ? _mm512_loadu_si512(rows + (t + j) * ld + i) : _mm512_setzero_si512();
-        transpose(r);
+        load_columns(rows + i, ld, t, n, r);
         T* tile = to + t / PANEL * PANEL * d + place(i, t % PANEL);
         for (long j = 0; j < 16; j++) _mm512_storeu_si512(tile + j * 32, r[j]);
       }
