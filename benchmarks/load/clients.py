@@ -30,18 +30,29 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 def client_run(score_of: Callable[[int], Score], calls: Sequence[Call]) -> dict[str, Any]:
     """Time ``calls``, dealt to the clients; ``score_of(client)`` is what that client calls."""
+    n_pairs = sum(len(passages) for _, passages in calls)
+    return dealt_run(score_of, calls, n_clients=N_CLIENTS, n_pairs=n_pairs)
+
+
+def dealt_run(
+    ask_of: Callable[[int], Callable[..., object]],
+    work: Sequence[tuple[Any, ...]],
+    *,
+    n_clients: int,
+    n_pairs: int,
+) -> dict[str, Any]:
+    """Time ``work`` of ``n_pairs``, dealt to the clients: the arguments of what each one calls."""
 
     def client(number: int) -> list[float]:
-        score, took = score_of(number), []
-        for query, passages in calls[number::N_CLIENTS]:
+        ask, took = ask_of(number), []
+        for arguments in work[number::n_clients]:
             begin = time.perf_counter()
-            score(query, passages)
+            ask(*arguments)
             took.append(time.perf_counter() - begin)
         return took
 
     begin = time.perf_counter()
-    with ThreadPoolExecutor(N_CLIENTS) as pool:
-        latencies = [second for took in pool.map(client, range(N_CLIENTS)) for second in took]
+    with ThreadPoolExecutor(n_clients) as pool:
+        latencies = [second for took in pool.map(client, range(n_clients)) for second in took]
     seconds = time.perf_counter() - begin
-    n_pairs = sum(len(passages) for _, passages in calls)
     return {"seconds": seconds, "docs_per_s": n_pairs / seconds, **percentiles(latencies)}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.load.clients import percentiles, workload
+from benchmarks.load.clients import dealt_run, percentiles, workload
 from benchmarks.serving.server import HealthWatch, Server, body, post, running, scores
 from rerank_plugins import CrossEncoderScorer
 from rerank_plugins.workloads import Call, Texts
@@ -29,25 +29,6 @@ TOLERANCE = 1e-6
 UNBOUNDED = ("--max-queued-pairs", "1000000", "--request-timeout", "120")
 
 Asks = Callable[[int], Callable[[Call, bytes], object]]
-
-
-def _dealt(asks: Asks, n_clients: int, work: Sequence[tuple[Call, bytes]]) -> dict[str, Any]:
-    """Time ``work``, dealt to the clients; ``asks(n)`` is what client n does with a call."""
-
-    def client(number: int) -> list[float]:
-        ask, took = asks(number), []
-        for call, content in work[number::n_clients]:
-            begin = time.perf_counter()
-            ask(call, content)
-            took.append(time.perf_counter() - begin)
-        return took
-
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(n_clients) as pool:
-        took = [second for each in pool.map(client, range(n_clients)) for second in each]
-    seconds = time.perf_counter() - begin
-    n_pairs = sum(len(passages) for (_, passages), _ in work)
-    return {"seconds": seconds, "docs_per_s": n_pairs / seconds, **percentiles(took)}
 
 
 def _contestants(scorer: CrossEncoderScorer, server: Server) -> dict[str, Asks]:
@@ -102,7 +83,12 @@ def throughput(
                 for name in order:
                     calls = texts.calls(workload(n_requests, n_documents))
                     work = [(call, body(call)) for call in calls]
-                    run = _dealt(contestants[name], n_clients, work)
+                    run = dealt_run(
+                        contestants[name],
+                        work,
+                        n_clients=n_clients,
+                        n_pairs=n_requests * n_documents,
+                    )
                     if number:  # the first round warms up
                         runs[name].append(run)
             pairs = zip(runs[HTTP], runs[IN_PROCESS], strict=True)
